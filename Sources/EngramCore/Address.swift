@@ -1,0 +1,123 @@
+/// A node's name: a lower-case DNS name of at most 253 bytes. Anything else is refused, never folded.
+package struct NodeName: Hashable, Comparable, Sendable, CustomStringConvertible {
+  package let text: String
+
+  package init(_ text: String) throws(CodecError) {
+    let labels = text.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+    guard text.utf8.count <= Limits.nodeNameBytesMax, labels.count >= 2 else { throw .nonCanonical }
+    for label in labels {
+      guard (1...63).contains(label.count), label.first != dash, label.last != dash,
+        label.allSatisfy({ isLowerAlphanumeric($0) || $0 == dash })
+      else { throw .nonCanonical }
+    }
+    self.text = text
+  }
+
+  package init(_ bytes: ArraySlice<UInt8>) throws(CodecError) {
+    guard let text = String(validating: bytes, as: UTF8.self) else { throw .nonCanonical }
+    try self.init(text)
+  }
+
+  package var description: String { text }
+  package static func < (a: Self, b: Self) -> Bool { ascending(a.text, b.text) }
+}
+
+/// A client's address, `name@node`; name is `[a-z0-9][a-z0-9._-]{0,62}`.
+package struct Address: Hashable, Comparable, Sendable, CustomStringConvertible {
+  package let name: String
+  package let node: NodeName
+
+  package init(name: String, node: NodeName) throws(CodecError) {
+    guard isLocalName(name) else { throw .nonCanonical }
+    self.name = name
+    self.node = node
+  }
+
+  package init(_ text: String) throws(CodecError) {
+    guard let at = text.firstIndex(of: "@") else { throw .nonCanonical }
+    try self.init(name: String(text[..<at]), node: NodeName(String(text[text.index(after: at)...])))
+  }
+
+  package init(_ bytes: ArraySlice<UInt8>) throws(CodecError) {
+    guard bytes.count <= Limits.addressBytesMax, let text = String(validating: bytes, as: UTF8.self)
+    else { throw .nonCanonical }
+    try self.init(text)
+  }
+
+  package var text: String { "\(name)@\(node.text)" }
+  package var description: String { text }
+  /// Byte order of the text, the order that "strictly ascending" means in the protocol.
+  package static func < (a: Self, b: Self) -> Bool { ascending(a.text, b.text) }
+}
+
+/// A node's Ed25519 identity key, shown as `engram-node:` + lower-case base32 (RFC 4648 section 6, no padding).
+package struct NodeID: Hashable, Comparable, Sendable, CustomStringConvertible {
+  package let key: SigningPublicKey
+  private static let prefix = "engram-node:"
+
+  package init(_ key: SigningPublicKey) { self.key = key }
+  package init(_ bytes: ArraySlice<UInt8>) throws(CodecError) { key = try SigningPublicKey(field: bytes) }
+
+  package init(parsing text: String) throws(CodecError) {
+    guard text.hasPrefix(Self.prefix), let bytes = base32Decode(text.dropFirst(Self.prefix.count)),
+      let key = SigningPublicKey(bytes)
+    else { throw .nonCanonical }
+    self.key = key
+  }
+
+  package var bytes: [UInt8] { key.bytes }
+  package var description: String { Self.prefix + base32Encode(key.bytes) }
+  package static func < (a: Self, b: Self) -> Bool { a.key < b.key }
+}
+
+/// `[a-z0-9][a-z0-9._-]{0,62}`: names of clients and label keys.
+package func isLocalName(_ name: String) -> Bool {
+  let bytes = name.utf8
+  guard (1...63).contains(bytes.count), let first = bytes.first, isLowerAlphanumeric(first) else { return false }
+  return bytes.allSatisfy { isLowerAlphanumeric($0) || $0 == dash || $0 == UInt8(ascii: ".") || $0 == underscore }
+}
+
+private let dash = UInt8(ascii: "-")
+private let underscore = UInt8(ascii: "_")
+private let base32Alphabet = Array("abcdefghijklmnopqrstuvwxyz234567".utf8)
+
+func isLowerAlphanumeric(_ c: UInt8) -> Bool {
+  (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(c) || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(c)
+}
+
+private func ascending(_ a: String, _ b: String) -> Bool { a.utf8.lexicographicallyPrecedes(b.utf8) }
+
+/// Lower-case base32 without padding, RFC 4648 section 6.
+package func base32Encode(_ bytes: [UInt8]) -> String {
+  var out: [UInt8] = []
+  var buffer: UInt32 = 0
+  var bits = 0
+  for byte in bytes {
+    buffer = (buffer << 8) | UInt32(byte)
+    bits += 8
+    while bits >= 5 {
+      bits -= 5
+      out.append(base32Alphabet[Int((buffer >> UInt32(bits)) & 31)])
+    }
+  }
+  if bits > 0 { out.append(base32Alphabet[Int((buffer << UInt32(5 - bits)) & 31)]) }
+  return String(decoding: out, as: UTF8.self)
+}
+
+/// The inverse of `base32Encode`; refuses upper case, padding and non-zero spare bits.
+package func base32Decode(_ text: some StringProtocol) -> [UInt8]? {
+  var out: [UInt8] = []
+  var buffer: UInt32 = 0
+  var bits = 0
+  for c in text.utf8 {
+    guard let value = base32Alphabet.firstIndex(of: c) else { return nil }
+    buffer = (buffer << 5) | UInt32(value)
+    bits += 5
+    if bits >= 8 {
+      bits -= 8
+      out.append(UInt8((buffer >> UInt32(bits)) & 255))
+    }
+  }
+  guard bits < 5, buffer & ((1 << UInt32(bits)) - 1) == 0 else { return nil }
+  return out
+}

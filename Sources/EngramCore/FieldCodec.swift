@@ -1,0 +1,159 @@
+/// Why bytes that claim to be a structure of this protocol are not one. Carries no data of the sender.
+package enum CodecError: Error, Equatable, Sendable {
+  /// A byte sequence that decodes, but is not the one encoding of its value (order, case, range, padding).
+  case nonCanonical
+  /// A critical extension is present; none is defined.
+  case criticalExtension
+  /// A length, count or size goes past its limit.
+  case tooLarge
+  /// Bytes remain after the last field.
+  case trailingBytes
+  /// A field runs past the end of the input.
+  case truncated
+  case unknownSuite
+  /// An enumeration holds a number that is not in the table.
+  case unknownValue
+  /// A field that has a fixed width has another one.
+  case wrongLength
+
+  /// The stable code that goes on the wire for this mistake.
+  package var code: ErrorCode {
+    switch self {
+    case .criticalExtension: .criticalExtension
+    case .nonCanonical: .nonCanonical
+    case .tooLarge: .tooLarge
+    case .trailingBytes: .trailingBytes
+    case .truncated, .wrongLength: .malformed
+    case .unknownSuite: .unknownSuite
+    case .unknownValue: .unknownValue
+    }
+  }
+}
+
+/// Writes `a | b | c`: every field as a u32 big-endian length and its bytes, integers fixed-width big-endian
+/// inside their field.
+package struct FieldWriter: Sendable {
+  package private(set) var bytes: [UInt8]
+
+  package init(capacity: Int = 256) {
+    bytes = []
+    bytes.reserveCapacity(capacity)
+  }
+
+  package mutating func field(_ value: some Collection<UInt8>) {
+    raw(UInt32(value.count))
+    bytes.append(contentsOf: value)
+  }
+
+  package mutating func field(_ value: String) { field(value.utf8) }
+
+  package mutating func field(_ value: some FixedWidthInteger & UnsignedInteger) {
+    raw(UInt32(value.bitWidth / 8))
+    raw(value)
+  }
+
+  /// One field that holds further length-prefixed elements.
+  package mutating func list(_ body: (inout FieldWriter) -> Void) {
+    var inner = FieldWriter()
+    body(&inner)
+    field(inner.bytes)
+  }
+
+  /// Bytes without a length: for structures that are already length-prefixed.
+  package mutating func raw(_ value: some Collection<UInt8>) { bytes.append(contentsOf: value) }
+
+  package mutating func raw(_ value: some FixedWidthInteger) {
+    withUnsafeBytes(of: value.bigEndian) { bytes.append(contentsOf: $0) }
+  }
+}
+
+/// Reads fields strictly: every read is bounded, and `finish` refuses what is left over.
+package struct FieldReader: Sendable {
+  private let source: ArraySlice<UInt8>
+  package private(set) var position: Int
+
+  package init(_ source: ArraySlice<UInt8>) {
+    self.source = source
+    position = source.startIndex
+  }
+
+  package init(_ source: [UInt8]) { self.init(source[...]) }
+
+  package var isAtEnd: Bool { position == source.endIndex }
+
+  package mutating func field(max: Int = .max) throws(CodecError) -> ArraySlice<UInt8> {
+    let count = Int(try rawInteger(UInt32.self))
+    guard count <= max else { throw .tooLarge }
+    guard count <= source.endIndex - position else { throw .truncated }
+    defer { position += count }
+    return source[position..<(position + count)]
+  }
+
+  package mutating func integer<T: FixedWidthInteger & UnsignedInteger>(
+    _: T.Type = T.self
+  ) throws(CodecError) -> T {
+    guard try rawInteger(UInt32.self) == UInt32(T.bitWidth / 8) else { throw .wrongLength }
+    return try rawInteger(T.self)
+  }
+
+  package mutating func string(max: Int) throws(CodecError) -> String {
+    let bytes = try field(max: max)
+    guard let text = String(validating: bytes, as: UTF8.self) else { throw .nonCanonical }
+    return text
+  }
+
+  /// One field holding elements; `element` is called until the field is used up.
+  package mutating func list(
+    maxCount: Int, maxBytes: Int = .max, element: (inout FieldReader) throws(CodecError) -> Void
+  ) throws(CodecError) {
+    var inner = FieldReader(try field(max: maxBytes))
+    var count = 0
+    while !inner.isAtEnd {
+      count += 1
+      guard count <= maxCount else { throw .tooLarge }
+      try element(&inner)
+    }
+  }
+
+  /// Calls `element` for every further field up to the end of the input.
+  package mutating func rest(
+    maxCount: Int, element: (inout FieldReader) throws(CodecError) -> Void
+  ) throws(CodecError) {
+    var count = 0
+    while !isAtEnd {
+      count += 1
+      guard count <= maxCount else { throw .tooLarge }
+      try element(&self)
+    }
+  }
+
+  package func finish() throws(CodecError) {
+    guard isAtEnd else { throw .trailingBytes }
+  }
+
+  private mutating func rawInteger<T: FixedWidthInteger>(_: T.Type) throws(CodecError) -> T {
+    let width = T.bitWidth / 8
+    guard width <= source.endIndex - position else { throw .truncated }
+    var value: T = 0
+    for offset in 0..<width { value = (value << 8) | T(truncatingIfNeeded: source[position + offset]) }
+    position += width
+    return value
+  }
+}
+
+/// Encodes `a | b | c` in one expression.
+package func fields(capacity: Int = 256, _ body: (inout FieldWriter) -> Void) -> [UInt8] {
+  var writer = FieldWriter(capacity: capacity)
+  body(&writer)
+  return writer.bytes
+}
+
+/// Decodes a whole byte sequence with `body` and refuses trailing bytes.
+package func parse<T>(
+  _ bytes: ArraySlice<UInt8>, _ body: (inout FieldReader) throws(CodecError) -> T
+) throws(CodecError) -> T {
+  var reader = FieldReader(bytes)
+  let value = try body(&reader)
+  try reader.finish()
+  return value
+}
