@@ -1,0 +1,48 @@
+internal import CSodium
+
+/// Secret bytes in guarded, locked memory (`sodium_malloc`): never swapped, wiped when freed, and followed by a
+/// guard page. Not copyable, so a secret has one owner and one end.
+package struct SecretBytes: ~Copyable, @unchecked Sendable {
+  // @unchecked: the memory is written only inside initialisers, and read-only afterwards.
+  private let base: UnsafeMutableRawPointer
+  package let count: Int
+
+  /// Fills `count` bytes through `body`, the only time they are writable.
+  package init(count: Int, filling body: (UnsafeMutableRawBufferPointer) -> Void) {
+    Sodium.start()
+    guard let memory = sodium_malloc(max(count, 1)) else {
+      preconditionFailure("guarded memory is not available (RLIMIT_MEMLOCK)")
+    }
+    base = memory
+    self.count = count
+    body(UnsafeMutableRawBufferPointer(start: memory, count: count))
+    sodium_mprotect_readonly(memory)
+  }
+
+  /// Moves bytes in and wipes the source.
+  package init(consuming source: inout [UInt8]) {
+    self.init(count: source.count) { target in
+      source.withUnsafeBytes { target.copyMemory(from: $0) }
+    }
+    wipe(&source)
+  }
+
+  package static func random(_ count: Int) -> SecretBytes {
+    SecretBytes(count: count) { randombytes_buf($0.sodiumBytes, $0.count) }
+  }
+
+  package func copy() -> SecretBytes {
+    SecretBytes(count: count) { $0.copyMemory(from: UnsafeRawBufferPointer(start: base, count: count)) }
+  }
+
+  package borrowing func withUnsafeBytes<R: ~Copyable>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
+    try body(UnsafeRawBufferPointer(start: base, count: count))
+  }
+
+  deinit { sodium_free(base) }
+}
+
+/// Overwrites an array in place; for the few moments in which a secret passes through one.
+package func wipe(_ bytes: inout [UInt8]) {
+  bytes.withUnsafeMutableBytes { if let base = $0.baseAddress { sodium_memzero(base, $0.count) } }
+}
