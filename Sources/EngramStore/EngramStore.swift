@@ -1,1 +1,1 @@
-// placeholder
+package final class Store: Sendable {}

@@ -1,0 +1,133 @@
+package import EngramCore
+package import EngramCrypto
+
+/// Wall-clock time. Two implementations: the system's, and the one that tests and the simulator turn by hand.
+package protocol Clock: Sendable {
+  /// Milliseconds since 1970-01-01T00:00:00Z.
+  func nowMs() -> UInt64
+}
+
+/// Where identifiers, tokens and epochs come from.
+package protocol RandomSource: Sendable {
+  func bytes(_ count: Int) -> [UInt8]
+}
+
+/// Who this node is.
+package struct NodeIdentity: Sendable {
+  package let name: NodeName
+  package let key: SigningKey
+  package var id: NodeID { NodeID(key.publicKey) }
+  package init(name: NodeName, key: SigningKey) { (self.name, self.key) = (name, key) }
+}
+
+/// A pinned organisation that we federate with.
+package struct Peer: Sendable, Equatable {
+  package let name: NodeName
+  package let id: NodeID
+  package var isEnabled: Bool
+  package init(name: NodeName, id: NodeID, isEnabled: Bool = true) {
+    (self.name, self.id, self.isEnabled) = (name, id, isEnabled)
+  }
+}
+
+/// What an operator may tune, with the reasons for the defaults.
+package struct NodeSettings: Sendable {
+  /// Messages in one group commit: at 1,000 the fsync is 1 % of the work.
+  package var groupCommitMax = 1_000
+  /// Commands waiting for the commit loop before new ones are refused with `overloaded`.
+  package var queuedMessagesMax = 20_000
+  /// Lifetime of a session; renewal costs no signature.
+  package var sessionMs: UInt64 = 300_000
+  package var maxTTLMs: UInt64 = Limits.ttlMsMax
+  /// Sessions in memory; a client needs one per device.
+  package var sessionsMax = 100_000
+  /// How long a directory answer of a peer is used without asking again.
+  package var directoryFreshMs: UInt64 = 3_600_000
+  package var clientsMax = 1_000_000
+  package init() {}
+}
+
+/// Where an envelope came in; decides the home check and the slot pattern.
+package enum Source: Sendable {
+  case client(ClientSession)
+  case peer(NodeName)
+}
+
+/// A device that has proved itself to us for a while.
+package struct ClientSession: Sendable, Hashable {
+  package let address: Address
+  package let kid: Kid
+  /// The device's mailbox in the store.
+  package let mailbox: Int64
+  package let expiresMs: UInt64
+}
+
+package struct SessionGrant: Sendable {
+  /// Opaque, 32 random bytes in lower-case hexadecimal.
+  package let bearer: String
+  package let expiresMs: UInt64
+  package let session: ClientSession
+}
+
+/// What a link needs to know when it starts.
+package struct LinkState: Sendable {
+  /// Names our numbering towards the peer.
+  package var outEpoch: UInt64
+  /// The peer's numbering, as far as we committed it.
+  package var inEpoch: UInt64
+  package var inThrough: UInt64
+  package var receiptsInEpoch: UInt64
+  package var receiptsInThrough: UInt64
+  /// The peer has acknowledged everything up to here.
+  package var ackedThrough: UInt64
+  /// The last number we gave to a delivery for the peer.
+  package var highestAssigned: UInt64
+  package var envelopesMailbox: Int64
+  package var receiptsMailbox: Int64
+}
+
+package struct OutboundEnvelope: Sendable {
+  package let seq: UInt64
+  /// Pruned for the peer: full wraps exactly for its own clients.
+  package let bytes: [UInt8]
+  package let senderKid: Kid
+}
+
+package struct OutboundReceipts: Sendable {
+  package let seq: UInt64
+  package let receipts: [[UInt8]]
+}
+
+package struct ClientSummary: Sendable {
+  package let address: Address
+  package let identity: SigningPublicKey
+  package let devices: [Kid]
+  package let isDisabled: Bool
+  package let createdMs: UInt64
+  package let waiting: Int
+}
+
+package struct InviteSummary: Sendable {
+  package let name: String
+  package let expiresMs: UInt64
+}
+
+package struct NodeStatus: Sendable {
+  package let name: NodeName
+  package let id: NodeID
+  package let startedMs: UInt64
+  package let messages: Int
+  package let openDeliveries: Int
+  package let notices: Int
+  package let clients: Int
+  package let devices: Int
+  package let sessions: Int
+  package let storeBytes: Int
+  package let isReady: Bool
+}
+
+/// Asks another organisation's directory; the federation sets it.
+package protocol DirectoryPort: Sendable {
+  func lookup(
+    _ address: Address, at peer: NodeName, completion: @escaping @Sendable (Result<[UInt8], ErrorCode>) -> Void)
+}
