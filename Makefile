@@ -12,6 +12,11 @@ FORMATTED := Package.swift Sources Tests Demo Benchmarks
 # A terminal sees the progress of a build; a log gets errors only, not a line for each of a thousand steps.
 QUIET := $(shell [ -t 1 ] || echo --quiet)
 
+# Shows what passed and failed; the whole log, with what had started when a test crashed or hung, stays in
+# .build/test.log.
+run_tests = swift test --skip-build --disable-xctest $(1) 2>&1 </dev/null | tee .build/test.log \
+  | { grep --line-buffered -v '^◇' || true; }
+
 .PHONY: help
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -28,14 +33,14 @@ build: deps ## build everything (CONFIG=release for an optimised build)
 .PHONY: test
 test: deps lint ## the whole test suite: format, house rules, Swift tests, independent check of the vectors
 	swift build $(QUIET) --build-tests
-	swift test --skip-build --disable-xctest
+	@$(call run_tests,)
 	@if [ -f Tests/verify_vectors.py ]; then \
 	  echo python3 Tests/verify_vectors.py; python3 Tests/verify_vectors.py </dev/null; fi
 
 .PHONY: check
 check: deps lint ## format and house rules only
 	swift build $(QUIET) --build-tests
-	swift test --skip-build --disable-xctest --filter HouseTests
+	@$(call run_tests,--filter HouseTests)
 
 .PHONY: lint
 lint: ## refuse what `make fmt` would change
