@@ -26,8 +26,8 @@ let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
-func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-  .target(name: name, dependencies: dependencies, swiftSettings: strict)
+func module(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
+  .target(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: strict)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
@@ -65,7 +65,7 @@ let package = Package(
     module("EngramCrypto", ["EngramCore", "CSodium"]),
     module("EngramSealing", ["EngramCore", "EngramCrypto", "CSodium", "CZstd"]),
     module("EngramTLS", ["COpenSSL", nioCore, nioTLS]),
-    module("EngramStore", ["EngramCore", "EngramCrypto", grdb]),
+    module("EngramStore", ["EngramCore", "EngramCrypto", grdb], exclude: ["schema.sql"]),
     module("EngramConfig", ["EngramCore", toml]),
     module("EngramWire", ["EngramCore", "EngramTLS", nioCore, nioPosix, nioTLS, nioHTTP1, nioWebSocket]),
     module("EngramClientStore", ["EngramCore", "EngramCrypto", "EngramSealing", grdb]),
