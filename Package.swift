@@ -18,6 +18,7 @@ let nioWebSocket = Target.Dependency.product(name: "NIOWebSocket", package: "swi
 let nioHTTPTypes = Target.Dependency.product(name: "NIOHTTPTypes", package: "swift-nio-extras")
 let nioHTTPTypesHTTP1 = Target.Dependency.product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package: "hummingbird")
 let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let toml = Target.Dependency.product(name: "TOMLKit", package: "TOMLKit")
@@ -77,7 +78,7 @@ let package = Package(
       [
         "EngramCore", "EngramCrypto", "EngramNode", "EngramTLS", nioCore, nioPosix, nioTLS, nioHTTP1,
         nioWebSocket,
-        nioHTTPTypes, nioHTTPTypesHTTP1, hummingbird, httpTypes, logging, lifecycle,
+        nioHTTPTypes, nioHTTPTypesHTTP1, hummingbird, hummingbirdCore, httpTypes, logging,
       ]),
     module(
       "EngramClient", ["EngramCore", "EngramCrypto", "EngramSealing", "EngramClientStore", "EngramWire"]),
