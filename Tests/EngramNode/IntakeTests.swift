@@ -72,7 +72,7 @@ struct IntakeTests {
     let alsoGood = try sealText("also good", from: alice, to: [bob]).bytes
     let outcomes = fixture.send([good, flipped, Array("junk".utf8), alsoGood], aliceSession)
     #expect(outcomes.map(\.outcome) == [.accepted, .refused, .refused, .accepted])
-    #expect(outcomes.map(\.code) == [.none, .badSignature, .malformed, .none])
+    #expect(outcomes.map(\.code) == [.none, .badSignature, .tooLarge, .none])
     #expect(try fixture.items(bobSession).count { $0.kind == .envelope } == 2)
   }
 
