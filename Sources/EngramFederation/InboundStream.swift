@@ -60,11 +60,14 @@ struct InboundStream: Sendable {
       lastStarted = part.firstSeq
       assemblies[part.stream] = PartAssembly(part)
     }
-    guard try assemblies[part.stream]?.add(part) == true, let whole = assemblies.removeValue(forKey: part.stream)
+    guard try assemblies[part.stream]?.add(part) == true,
+      let whole = assemblies.removeValue(forKey: part.stream)
     else { return }
     let frame = try parsed { () throws(CodecError) in try DeliverFrame(parsing: whole.bytes[...]) }
     try check(frame)
-    guard frame.envelopes.count == 1, frame.firstSeq == whole.firstSeq else { throw LinkRefusal(.nonCanonical) }
+    guard frame.envelopes.count == 1, frame.firstSeq == whole.firstSeq else {
+      throw LinkRefusal(.nonCanonical)
+    }
     enqueue(frame)
   }
 
@@ -92,7 +95,8 @@ struct InboundStream: Sendable {
     waiting.append(
       .accept(
         InboundBatch(
-          epoch: epoch, firstSeq: frame.firstSeq, through: held, envelopes: frame.envelopes, byteCount: bytes)))
+          epoch: epoch, firstSeq: frame.firstSeq, through: held, envelopes: frame.envelopes, byteCount: bytes)
+      ))
   }
 
   // MARK: - Work

@@ -19,7 +19,8 @@ package struct LinkConfiguration: Sendable {
   package var features: LinkFeatures
 
   package init(
-    role: LinkRole, identity: NodeIdentity, peer: Peer, exporter: [UInt8], settings: LinkSettings = LinkSettings(),
+    role: LinkRole, identity: NodeIdentity, peer: Peer, exporter: [UInt8],
+    settings: LinkSettings = LinkSettings(),
     features: LinkFeatures = .supported
   ) {
     (self.role, self.identity, self.peer) = (role, identity, peer)

@@ -35,7 +35,8 @@ extension LinkStateMachine {
     let frame = try parsed { () throws(CodecError) in try DirectoryAnswerFrame(parsing: payload) }
     switch directory.take(frame.request) {
     case .known(let id):
-      let result: Result<[UInt8], ErrorCode> = frame.code == .none ? .success(frame.answer) : .failure(frame.code)
+      let result: Result<[UInt8], ErrorCode> =
+        frame.code == .none ? .success(frame.answer) : .failure(frame.code)
       actions.append(.resolveLookup(id: id, result))
     // It came after its time was up.
     case .late: break

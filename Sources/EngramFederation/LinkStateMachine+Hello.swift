@@ -31,7 +31,8 @@ extension LinkStateMachine {
   private mutating func sendHello(_ numbers: LinkNumbers) {
     let body = HelloBody(
       role: configuration.role, name: configuration.identity.name, nodeID: configuration.identity.id,
-      peerName: configuration.peer.name, peerNodeID: configuration.peer.id, nowMs: nowMs, epoch: numbers.outEpoch,
+      peerName: configuration.peer.name, peerNodeID: configuration.peer.id, nowMs: nowMs,
+      epoch: numbers.outEpoch,
       throughEpoch: numbers.inEpoch, through: numbers.inThrough,
       window: UInt32(clamping: configuration.settings.windowMessages), features: configuration.features)
     numbersAtHello = numbers

@@ -19,7 +19,8 @@ extension LinkStateMachine {
   }
 
   private mutating func receive(_ type: FrameType, _ payload: ArraySlice<UInt8>) {
-    guard let features = session?.features, features.isSuperset(of: type.requiredFeature), type != .hello else {
+    guard let features = session?.features, features.isSuperset(of: type.requiredFeature), type != .hello
+    else {
       return fail(.unexpectedFrame)
     }
     do throws(LinkRefusal) {
@@ -56,7 +57,8 @@ extension LinkStateMachine {
 
   private mutating func receiveCertificate(_ payload: ArraySlice<UInt8>) throws(LinkRefusal) {
     guard drain == nil else { return }
-    try session?.inbound.certificate(try parsed { () throws(CodecError) in try CertificateItem(parsing: payload) })
+    try session?.inbound.certificate(
+      try parsed { () throws(CodecError) in try CertificateItem(parsing: payload) })
   }
 
   private mutating func receiveReceipts(_ payload: ArraySlice<UInt8>) throws(LinkRefusal) {

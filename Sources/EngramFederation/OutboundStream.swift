@@ -28,7 +28,8 @@ struct OutboundStream: Sendable {
   private(set) var certificatesSent: Set<Kid> = []
 
   init(
-    origin: NodeID, destination: NodeID, epoch: UInt64, windowMessages: Int, windowBytes: Int, frameBytesMax: Int,
+    origin: NodeID, destination: NodeID, epoch: UInt64, windowMessages: Int, windowBytes: Int,
+    frameBytesMax: Int,
     canPart: Bool
   ) {
     (self.origin, self.destination, self.epoch) = (origin, destination, epoch)
@@ -46,11 +47,13 @@ struct OutboundStream: Sendable {
   mutating func nextRead(nowMs: UInt64) -> (after: UInt64, maxCount: Int, maxBytes: Int)? {
     let used = flights.count + queue.count + unsettled
     let usedBytes = flights.byteCount + queuedBytes
-    guard mayHaveMore, !isReading, !pause.holds(nowMs: nowMs), used < windowMessages, usedBytes < windowBytes else {
+    guard mayHaveMore, !isReading, !pause.holds(nowMs: nowMs), used < windowMessages, usedBytes < windowBytes
+    else {
       return nil
     }
     // Reading one row per acknowledgement would cost a read each: wait for a quarter of the window.
-    guard used == 0 || (windowMessages - used) * 4 >= windowMessages, queue.isEmpty || usedBytes * 4 <= windowBytes * 3
+    guard used == 0 || (windowMessages - used) * 4 >= windowMessages,
+      queue.isEmpty || usedBytes * 4 <= windowBytes * 3
     else { return nil }
     (isReading, mayHaveMore) = (true, false)
     return (cursor, min(windowMessages - used, Limits.envelopesPerBatchMax), windowBytes - usedBytes)
