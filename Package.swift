@@ -18,6 +18,7 @@ let nioWebSocket = Target.Dependency.product(name: "NIOWebSocket", package: "swi
 let nioHTTPTypes = Target.Dependency.product(name: "NIOHTTPTypes", package: "swift-nio-extras")
 let nioHTTPTypesHTTP1 = Target.Dependency.product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package: "hummingbird")
 let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let toml = Target.Dependency.product(name: "TOMLKit", package: "TOMLKit")
@@ -25,8 +26,8 @@ let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
-func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-  .target(name: name, dependencies: dependencies, swiftSettings: strict)
+func module(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
+  .target(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: strict)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
@@ -64,7 +65,7 @@ let package = Package(
     module("EngramCrypto", ["EngramCore", "CSodium"]),
     module("EngramSealing", ["EngramCore", "EngramCrypto", "CSodium", "CZstd"]),
     module("EngramTLS", ["COpenSSL", nioCore, nioTLS]),
-    module("EngramStore", ["EngramCore", "EngramCrypto", grdb]),
+    module("EngramStore", ["EngramCore", "EngramCrypto", grdb], exclude: ["schema.sql"]),
     module("EngramConfig", ["EngramCore", toml]),
     module("EngramWire", ["EngramCore", "EngramTLS", nioCore, nioPosix, nioTLS, nioHTTP1, nioWebSocket]),
     module("EngramClientStore", ["EngramCore", "EngramCrypto", "EngramSealing", grdb]),
@@ -77,7 +78,7 @@ let package = Package(
       [
         "EngramCore", "EngramCrypto", "EngramNode", "EngramTLS", nioCore, nioPosix, nioTLS, nioHTTP1,
         nioWebSocket,
-        nioHTTPTypes, nioHTTPTypesHTTP1, hummingbird, httpTypes, logging, lifecycle,
+        nioHTTPTypes, nioHTTPTypesHTTP1, hummingbird, hummingbirdCore, httpTypes, logging,
       ]),
     module(
       "EngramClient", ["EngramCore", "EngramCrypto", "EngramSealing", "EngramClientStore", "EngramWire"]),

@@ -4,7 +4,7 @@ package struct MailboxItem: Equatable, Sendable {
     /// A `CertificateItem`; seq 0, not acknowledged. Precedes the first envelope that needs it.
     case certificate = 1
     case envelope = 2
-    /// A receipt about a message that this device sent.
+    /// `lp(receipt)…`: one or more receipts about messages that this device sent; acknowledged as one.
     case receipt = 3
   }
 

@@ -1,0 +1,128 @@
+import ArgumentParser
+import EngramCore
+import Foundation
+
+struct PeerAnswer: Decodable {
+  var name: String
+  var node_id: String
+  var endpoint: String
+  var state: String
+  var since_ms: UInt64
+  var queued: Int
+  var in_flight: Int
+  var last_error: String?
+  var attempts: Int
+  var next_dial_ms: UInt64?
+}
+
+func printPeers(_ peers: [PeerAnswer]) {
+  printTable(
+    ["PEER", "STATE", "ENDPOINT", "QUEUED", "IN FLIGHT", "SINCE", "LAST ERROR"],
+    peers.map {
+      [
+        $0.name, $0.state, $0.endpoint, "\($0.queued)", "\($0.in_flight)", timeText($0.since_ms),
+        $0.last_error ?? "-",
+      ]
+    })
+}
+
+struct PeerCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "peer", abstract: "Pin, list and remove the organisations that this node federates with.",
+    subcommands: [AddCommand.self, ListCommand.self, RemoveCommand.self, StatusCommand.self])
+  @ParentCommand var admin: AdminCommand
+
+  struct AddCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      commandName: "add", abstract: "Pin a peer from its card, at once and for good.",
+      discussion: """
+        Writes peers.d/NAME.toml and peers.d/NAME.pem beside the configuration and dials the peer. The card comes \
+        from `engram-node peer-card` on the other side.
+
+          engram-node admin peer add globex.card
+          engram-node admin peer add - < globex.card
+        """)
+    @ParentCommand var peer: PeerCommand
+    @OptionGroup var options: AdminOptions
+    @Argument(help: "The peer's card, - for standard input.", completion: .file()) var card: String
+    @Option(help: "Dial this HOST:PORT and not the card's.") var endpoint: String?
+
+    func run() async throws {
+      try await reporting {
+        let connection = try AdminConnection(peer.admin.options, options)
+        var card = try readCard()
+        if let endpoint { card.endpoint = endpoint }
+        try await connection.raw("POST", "peers", body: card)
+        if connection.json { return printJSON(card) }
+        print("pinned \(card.name) at \(card.endpoint)\n  node id \(card.node_id)")
+        print("hint: compare the node id with the peer's administrator by voice")
+      }
+    }
+
+    private func readCard() throws -> PeerCard {
+      let data = card == "-" ? FileHandle.standardInput.readDataToEndOfFile() : FileManager.default.contents(atPath: card)
+      guard let data else { throw Failure(.failed, "\(card) cannot be read: \(systemError())") }
+      guard let parsed = try? JSONDecoder().decode(PeerCard.self, from: data), parsed.engram_peer_card == 1 else {
+        throw Failure(.failed, "this is not a peer card", hint: "`engram-node peer-card` prints one")
+      }
+      return parsed
+    }
+  }
+
+  struct ListCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "list", abstract: "All peers and how they are.")
+    @ParentCommand var peer: PeerCommand
+    @OptionGroup var options: AdminOptions
+
+    func run() async throws {
+      try await reporting {
+        let connection = try AdminConnection(peer.admin.options, options)
+        let data = try await connection.raw("GET", "peers")
+        if connection.json { return print(String(decoding: data, as: UTF8.self)) }
+        let peers = try JSONDecoder().decode([PeerAnswer].self, from: Data(data))
+        guard !peers.isEmpty else { return print("no peers yet; `admin peer add CARD` pins one") }
+        printPeers(peers)
+      }
+    }
+  }
+
+  struct StatusCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "status", abstract: "One peer in detail.")
+    @ParentCommand var peer: PeerCommand
+    @OptionGroup var options: AdminOptions
+    @Argument(help: "The peer's name.") var name: String
+
+    func run() async throws {
+      try await reporting {
+        let connection = try AdminConnection(peer.admin.options, options)
+        let data = try await connection.raw("GET", "peers/\(name)")
+        if connection.json { return print(String(decoding: data, as: UTF8.self)) }
+        let status = try JSONDecoder().decode(PeerAnswer.self, from: Data(data))
+        print("peer        \(status.name)\nnode id     \(status.node_id)\nendpoint    \(status.endpoint)")
+        print("state       \(status.state) since \(timeText(status.since_ms))")
+        print("queued      \(status.queued)\nin flight   \(status.in_flight)\nattempts    \(status.attempts)")
+        print("last error  \(status.last_error ?? "-")")
+        if let next = status.next_dial_ms { print("next dial   \(timeText(next))") }
+      }
+    }
+  }
+
+  struct RemoveCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      commandName: "remove", abstract: "Forget a peer: its link ends and nothing goes either way.",
+      discussion: "Messages that wait for the peer stay queued until they expire, or until it is added again.")
+    @ParentCommand var peer: PeerCommand
+    @OptionGroup var options: AdminOptions
+    @Argument(help: "The peer's name.") var name: String
+    @Flag(name: .shortAndLong, help: "Do not ask.") var yes = false
+
+    func run() async throws {
+      try await reporting {
+        let connection = try AdminConnection(peer.admin.options, options)
+        guard yes || confirm("forget \(name)? [y/N] ") else { throw Failure(.failed, "nothing was changed") }
+        try await connection.raw("DELETE", "peers/\(name)")
+        print(connection.json ? "{}" : "\(name) is forgotten")
+      }
+    }
+  }
+}
