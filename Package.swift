@@ -24,6 +24,7 @@ let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let toml = Target.Dependency.product(name: "TOMLKit", package: "TOMLKit")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
 func module(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
@@ -87,7 +88,7 @@ let package = Package(
       dependencies: [
         "EngramCore", "EngramCrypto", "EngramConfig", "EngramStore", "EngramNode", "EngramFederation",
         "EngramHTTP",
-        "EngramTLS", "EngramWire", argumentParser, logging, lifecycle, nioCore, nioPosix,
+        "EngramTLS", "EngramWire", argumentParser, logging, unixSignals, nioCore, nioPosix,
       ], swiftSettings: strict),
     .executableTarget(
       name: "engram",

@@ -77,12 +77,16 @@ struct PeerCommand: AsyncParsableCommand {
     @ParentCommand var peer: PeerCommand
     @OptionGroup var options: AdminOptions
 
+    private struct Answer: Decodable {
+      var peers: [PeerAnswer]
+    }
+
     func run() async throws {
       try await reporting {
         let connection = try AdminConnection(peer.admin.options, options)
         let data = try await connection.raw("GET", "peers")
         if connection.json { return print(String(decoding: data, as: UTF8.self)) }
-        let peers = try JSONDecoder().decode([PeerAnswer].self, from: Data(data))
+        let peers = try connection.decode(data, as: Answer.self).peers
         guard !peers.isEmpty else { return print("no peers yet; `admin peer add CARD` pins one") }
         printPeers(peers)
       }
@@ -100,7 +104,7 @@ struct PeerCommand: AsyncParsableCommand {
         let connection = try AdminConnection(peer.admin.options, options)
         let data = try await connection.raw("GET", "peers/\(name)")
         if connection.json { return print(String(decoding: data, as: UTF8.self)) }
-        let status = try JSONDecoder().decode(PeerAnswer.self, from: Data(data))
+        let status = try connection.decode(data, as: PeerAnswer.self)
         print("peer        \(status.name)\nnode id     \(status.node_id)\nendpoint    \(status.endpoint)")
         print("state       \(status.state) since \(timeText(status.since_ms))")
         print("queued      \(status.queued)\nin flight   \(status.in_flight)\nattempts    \(status.attempts)")

@@ -51,7 +51,8 @@ final class NodeService: Sendable {
       random: SystemRandom(), pool: blocking, log: log)
     self.federation = federation
     let edge = Edge(
-      node: node, settings: ListenerSettings(configuration), group: group, blocking: blocking, log: log,
+      node: node, settings: ListenerSettings(configuration), group: group, blocking: blocking,
+      version: softwareVersion, log: log,
       moreSamples: {
         federation.samples().map { MetricSample($0.name, .gauge, labels: $0.labels, Double($0.value)) }
       })

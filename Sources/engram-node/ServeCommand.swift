@@ -3,6 +3,7 @@ import EngramConfig
 import EngramCore
 import EngramStore
 import Foundation
+import UnixSignals
 
 struct ServeCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -38,30 +39,9 @@ struct ServeCommand: AsyncParsableCommand {
       let port = try await service.start()
       print("engram-node \(configuration.name) listens on \(configuration.listen.host):\(port)")
       fflush(nil)
-      await StopSignals().wait()
+      for await _ in await UnixSignalsSequence(trapping: .sigterm, .sigint) { break }
+      // Trapping ended with the loop: a second signal ends the process at once.
       await service.stop()
-    }
-  }
-}
-
-/// SIGTERM and SIGINT as something to wait for. A second one ends the process at once.
-private struct StopSignals {
-  func wait() async {
-    let signals = AsyncStream<Int32> { continuation in
-      let sources = [SIGTERM, SIGINT].map { number in
-        signal(number, SIG_IGN)
-        let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-        source.setEventHandler { continuation.yield(number) }
-        source.resume()
-        return source
-      }
-      continuation.onTermination = { _ in for source in sources { source.cancel() } }
-    }
-    for await number in signals {
-      signal(SIGTERM, SIG_DFL)
-      signal(SIGINT, SIG_DFL)
-      _ = number
-      return
     }
   }
 }
