@@ -6,15 +6,15 @@ import NIOPosix
 import NIOWebSocket
 
 /// One `…/realtime` connection after the upgrade: sends and acknowledgements in, outcomes and pushed items out
-/// (`RealtimeFrame`). The session was checked before; it is renewed here as long as the node allows it.
+/// (`RealtimeFrame`). The session was checked before the upgrade. The connection may outlive it: the node says when
+/// the client is no longer welcome, and until then a second proof would show nothing that this one did not.
 final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
   typealias InboundIn = WebSocketFrame
   typealias OutboundIn = WebSocketFrame
   typealias OutboundOut = WebSocketFrame
 
   private let edge: Edge
-  private var session: ClientSession
-  private var bearer: String
+  private let session: ClientSession
   private var context: ChannelHandlerContext?
   private var window = PushWindow()
   private var assembly = MessageAssembly(
@@ -28,9 +28,7 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
   /// A close frame of ours is out; only the other side's is awaited.
   private var isClosing = false
 
-  init(edge: Edge, session: ClientSession, bearer: String) {
-    (self.edge, self.session, self.bearer) = (edge, session, bearer)
-  }
+  init(edge: Edge, session: ClientSession) { (self.edge, self.session) = (edge, session) }
 
   // MARK: - Life cycle
 
@@ -41,7 +39,7 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
     let bell = WorkBell(loop: loop) { this.value.workArrived() }
     watches = [
       edge.node.watch(mailbox: session.mailbox) { bell.ring() },
-      edge.node.watchSession(session) { loop.execute { this.value.sessionEnded(.sessionExpired) } },
+      edge.node.watchSession(session) { loop.execute { this.value.sessionEnded() } },
     ]
     beat(after: HTTPLimits.pingInterval)
   }
@@ -208,7 +206,6 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
       edge.metrics.realtimeItemsOut.add(UInt64(found.items.count))
       write(.binary, found.frame)
       push()
-    case .failure(.sessionExpired), .failure(.clientDisabled): sessionEnded(.sessionExpired)
     case .failure(let code): end(code, .unexpectedServerError)
     }
   }
@@ -229,24 +226,14 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
       guard missedPings < HTTPLimits.pingsMissedMax else { return end(.idleTimeout, .unknown(4408)) }
       missedPings += 1
       write(.ping, ByteBuffer())
-      renew()
       beat(after: HTTPLimits.pingInterval)
-    }
-  }
-
-  /// Renews the session in its second half, so that the client need not while it is connected.
-  private func renew() {
-    let left = Int64(session.expiresMs) - Int64(edge.node.clock.nowMs())
-    guard left < Int64(edge.node.settings.sessionMs / 2) else { return }
-    switch edge.node.renewSession(bearer) {
-    case .success(let grant): (session, bearer) = (grant.session, grant.bearer)
-    case .failure: sessionEnded(.sessionExpired)
     }
   }
 
   // MARK: - The end
 
-  private func sessionEnded(_ code: ErrorCode) { end(code, .unknown(4401)) }
+  /// The client was disabled.
+  func sessionEnded() { end(.sessionExpired, .unknown(4401)) }
 
   private func end(_ code: ErrorCode, _ close: WebSocketErrorCode) {
     guard !isClosing, let context else { return }

@@ -122,11 +122,13 @@ final class UpgradeGate: ChannelInboundHandler, RemovableChannelHandler {
     throws
   {
     let operations = context.pipeline.syncOperations
+    let handler = RealtimeHandler(edge: edge, session: session)
     try operations.addHandlers([
       WebSocketFrameEncoder(),
-      ByteToMessageHandler(WebSocketFrameDecoder(maxFrameSize: HTTPLimits.batchBytesMax)),
-      RealtimeHandler(edge: edge, session: session, bearer: bearer),
+      ByteToMessageHandler(WebSocketFrameDecoder(maxFrameSize: HTTPLimits.batchBytesMax)), handler,
     ])
+    // The client may have been disabled after the first look and before the handler began to watch.
+    if case .failure = edge.node.session(bearer) { handler.sessionEnded() }
     try context.channel.syncOptions?.setOption(.allowRemoteHalfClosure, value: false)
     edge.connections.set(.realtime, for: context.channel)
     operations.removeHandler(context: context, promise: nil)

@@ -49,6 +49,7 @@ extension Node {
     guard let name = try transaction.takeInvite(registration.invite, nowMs: group.nowMs), name == address.name,
       address.node == identity.name
     else { throw ErrorCode.inviteInvalid }
+    guard try transaction.counts().clients < settings.clientsMax else { throw ErrorCode.quotaExceeded }
     guard try transaction.client(address) == nil, try transaction.device(certificate.kid) == nil else {
       throw ErrorCode.nameTaken
     }

@@ -31,6 +31,7 @@ package func judgeChain(
   if let known = try seen(position.seq) { return known.id == id ? .duplicate : .fork }
   if position.seq < .max, let successor = try seen(position.seq + 1), successor.previous != id { return .fork }
   if position.seq > 1, let predecessor = try seen(position.seq - 1), predecessor.id != position.previous { return .fork }
-  if position.seq > highest + 1 { return .gap(missing: (highest + 1)...(position.seq - 1)) }
+  // Not `highest + 1`: a sender may claim the highest place there is.
+  if position.seq > highest, position.seq - highest > 1 { return .gap(missing: (highest + 1)...(position.seq - 1)) }
   return .inOrder
 }

@@ -16,6 +16,9 @@ final class FileLock: Sendable {
     }
   }
 
+  /// Lets the next holder in; harmless when called twice.
+  func release() { flock(descriptor, LOCK_UN) }
+
   deinit { Glibc.close(descriptor) }
 }
 

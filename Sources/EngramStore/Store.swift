@@ -79,11 +79,12 @@ package final class Store: Sendable {
     } catch { throw StoreError(any: error) }
   }
 
-  /// Checkpoints and closes; verbs fail with `closed` afterwards. The lock goes with the object.
+  /// Checkpoints and closes; verbs fail with `closed` afterwards, and another process may open the store.
   package func close() throws(StoreError) {
     // Best effort: what the log holds is durable there too, and the next start reads it.
     try? checkpoint()
     do { try pool.close() } catch { throw StoreError(any: error) }
+    lock.release()
   }
 
   /// - Throws: `notDurable` unless the writer runs as `asked`.

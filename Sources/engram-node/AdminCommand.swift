@@ -1,4 +1,5 @@
 import ArgumentParser
+import EngramConfig
 import EngramCore
 import EngramWire
 import Foundation

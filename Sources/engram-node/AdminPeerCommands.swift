@@ -3,6 +3,9 @@ import EngramCore
 import Foundation
 
 struct PeerAnswer: Decodable {
+  struct Failure: Decodable {
+    var name: String
+  }
   var name: String
   var node_id: String
   var endpoint: String
@@ -10,7 +13,7 @@ struct PeerAnswer: Decodable {
   var since_ms: UInt64
   var queued: Int
   var in_flight: Int
-  var last_error: String?
+  var last_error: Failure?
   var attempts: Int
   var next_dial_ms: UInt64?
 }
@@ -21,7 +24,7 @@ func printPeers(_ peers: [PeerAnswer]) {
     peers.map {
       [
         $0.name, $0.state, $0.endpoint, "\($0.queued)", "\($0.in_flight)", timeText($0.since_ms),
-        $0.last_error ?? "-",
+        $0.last_error?.name ?? "-",
       ]
     })
 }
@@ -101,7 +104,7 @@ struct PeerCommand: AsyncParsableCommand {
         print("peer        \(status.name)\nnode id     \(status.node_id)\nendpoint    \(status.endpoint)")
         print("state       \(status.state) since \(timeText(status.since_ms))")
         print("queued      \(status.queued)\nin flight   \(status.in_flight)\nattempts    \(status.attempts)")
-        print("last error  \(status.last_error ?? "-")")
+        print("last error  \(status.last_error?.name ?? "-")")
         if let next = status.next_dial_ms { print("next dial   \(timeText(next))") }
       }
     }

@@ -35,7 +35,7 @@ struct PeerCardCommand: AsyncParsableCommand {
       let key = try loadIdentity(configuration, passphraseFile: source.passphraseFile)
       printJSON(
         PeerCard(
-          name: configuration.name, endpoint: (configuration.advertise ?? configuration.listen).description,
+          name: configuration.name.text, endpoint: (configuration.advertise ?? configuration.listen).description,
           node_id: NodeID(key.publicKey).description, ca_pem: String(decoding: pem, as: UTF8.self)))
     }
   }
