@@ -128,7 +128,7 @@ let package = Package(
       [
         "EngramCore", "EngramCrypto", "EngramSealing", "EngramStore", "EngramNode", "EngramFederation",
         "EngramTLS",
-        "TestSupport", nioCore, nioPosix, nioEmbedded,
+        "TestSupport", nioCore, nioPosix, nioTLS, nioEmbedded, logging,
       ]),
     tests("EngramHTTP", ["EngramCore", "EngramCrypto", "EngramNode", "EngramHTTP", "TestSupport"]),
     tests("EngramClient", ["EngramCore", "EngramCrypto", "EngramSealing", "EngramClient", "TestSupport"]),
