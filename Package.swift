@@ -25,8 +25,8 @@ let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
-func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-  .target(name: name, dependencies: dependencies, swiftSettings: strict)
+func module(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
+  .target(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: strict)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
@@ -67,7 +67,8 @@ let package = Package(
     module("EngramStore", ["EngramCore", "EngramCrypto", grdb]),
     module("EngramConfig", ["EngramCore", toml]),
     module("EngramWire", ["EngramCore", "EngramTLS", nioCore, nioPosix, nioTLS, nioHTTP1, nioWebSocket]),
-    module("EngramClientStore", ["EngramCore", "EngramCrypto", "EngramSealing", grdb]),
+    module(
+      "EngramClientStore", ["EngramCore", "EngramCrypto", "EngramSealing", grdb], exclude: ["schema.sql"]),
     module("EngramNode", ["EngramCore", "EngramCrypto", "EngramStore", logging]),
     module(
       "EngramFederation",
@@ -129,7 +130,12 @@ let package = Package(
         "TestSupport", nioCore, nioPosix, nioEmbedded,
       ]),
     tests("EngramHTTP", ["EngramCore", "EngramCrypto", "EngramNode", "EngramHTTP", "TestSupport"]),
-    tests("EngramClient", ["EngramCore", "EngramCrypto", "EngramSealing", "EngramClient", "TestSupport"]),
+    tests(
+      "EngramClient",
+      [
+        "EngramCore", "EngramCrypto", "EngramSealing", "EngramClientStore", "EngramClient", "engram",
+        "TestSupport",
+      ]),
     tests("House", []),
     tests(
       "Scenarios",
