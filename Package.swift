@@ -69,7 +69,8 @@ let package = Package(
     module("EngramStore", ["EngramCore", "EngramCrypto", grdb], exclude: ["schema.sql"]),
     module("EngramConfig", ["EngramCore", toml]),
     module("EngramWire", ["EngramCore", "EngramTLS", nioCore, nioPosix, nioTLS, nioHTTP1, nioWebSocket]),
-    module("EngramClientStore", ["EngramCore", "EngramCrypto", "EngramSealing", grdb]),
+    module(
+      "EngramClientStore", ["EngramCore", "EngramCrypto", "EngramSealing", grdb], exclude: ["schema.sql"]),
     module("EngramNode", ["EngramCore", "EngramCrypto", "EngramStore", logging]),
     module(
       "EngramFederation",
@@ -131,7 +132,12 @@ let package = Package(
         "TestSupport", nioCore, nioPosix, nioTLS, nioEmbedded, logging,
       ]),
     tests("EngramHTTP", ["EngramCore", "EngramCrypto", "EngramNode", "EngramHTTP", "TestSupport"]),
-    tests("EngramClient", ["EngramCore", "EngramCrypto", "EngramSealing", "EngramClient", "TestSupport"]),
+    tests(
+      "EngramClient",
+      [
+        "EngramCore", "EngramCrypto", "EngramSealing", "EngramClientStore", "EngramClient", "engram",
+        "TestSupport",
+      ]),
     tests("House", []),
     tests(
       "Scenarios",
