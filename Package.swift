@@ -129,7 +129,13 @@ let package = Package(
         "EngramTLS",
         "TestSupport", nioCore, nioPosix, nioEmbedded,
       ]),
-    tests("EngramHTTP", ["EngramCore", "EngramCrypto", "EngramNode", "EngramHTTP", "TestSupport"]),
+    tests(
+      "EngramHTTP",
+      [
+        "EngramCore", "EngramCrypto", "EngramSealing", "EngramStore", "EngramNode", "EngramHTTP", "EngramTLS",
+        "TestSupport", nioCore, nioPosix, nioTLS, nioEmbedded, nioHTTP1, nioWebSocket, httpTypes,
+        hummingbirdCore, logging,
+      ]),
     tests("EngramClient", ["EngramCore", "EngramCrypto", "EngramSealing", "EngramClient", "TestSupport"]),
     tests("House", []),
     tests(
