@@ -131,7 +131,13 @@ let package = Package(
         "EngramTLS",
         "TestSupport", nioCore, nioPosix, nioTLS, nioEmbedded, logging,
       ]),
-    tests("EngramHTTP", ["EngramCore", "EngramCrypto", "EngramNode", "EngramHTTP", "TestSupport"]),
+    tests(
+      "EngramHTTP",
+      [
+        "EngramCore", "EngramCrypto", "EngramSealing", "EngramStore", "EngramNode", "EngramHTTP", "EngramTLS",
+        "TestSupport", nioCore, nioPosix, nioTLS, nioEmbedded, nioHTTP1, nioWebSocket, httpTypes,
+        hummingbirdCore, logging,
+      ]),
     tests(
       "EngramClient",
       [

@@ -27,8 +27,8 @@ extension Edge {
     }
   }
 
-  /// The session, whose address must be the `{id}` of the path. Somebody else's path and one that does not exist are
-  /// answered alike, without a look at either.
+  /// The session, whose address must be the `{id}` of the path. Somebody else's path and one that does not
+  /// exist are answered alike, without a look at either.
   func owner(_ request: Request, _ context: APIContext) throws(Problem) -> (
     session: ClientSession, bearer: String
   ) {
