@@ -107,8 +107,8 @@ struct WrittenVectorTests {
       certificate: HexBytes(alice.certificate.bytes), deviceList: HexBytes(alice.list.bytes),
       prekey: HexBytes(alice.prekey.bytes), invite: HexBytes(invite), nodeId: HexBytes(node.id.bytes),
       registration: HexBytes(alice.registration(node: node.id, invite: invite).encoded()),
-      receipts: [1, 2, 3, 4, 7].map {
-        StructureFile.Batch(count: $0, issuer: peer, envelope: randomBytes(32))
+      receipts: try [1, 2, 3, 4, 7].map {
+        try StructureFile.Batch(count: $0, issuer: peer, envelope: randomBytes(32))
       },
       hello: .init(
         nodeSeed: seed(node.key), exporter: HexBytes(exporter), fields: .init(hello),
