@@ -49,7 +49,9 @@ extension ClientCore {
       if let known = resolved[address] {
         result = known
       } else {
-        do { result = .success(try await sealableDevices(of: address)) } catch { result = .failure(EngramError(error)) }
+        do { result = .success(try await sealableDevices(of: address)) } catch {
+          result = .failure(EngramError(error))
+        }
         resolved[address] = result
       }
       switch result {
@@ -81,7 +83,9 @@ extension ClientCore {
 
   /// Tries drafts again that waited for keys.
   func sealQueued() async {
-    guard let queued = try? await read({ try $0.queued(limit: ClientLimits.sealedPerCommit) }), !queued.isEmpty else {
+    guard let queued = try? await read({ try $0.queued(limit: ClientLimits.sealedPerCommit) }),
+      !queued.isEmpty
+    else {
       return
     }
     var resolved: [Address: Result<[SealableDevice], EngramError>] = [:]
@@ -93,7 +97,8 @@ extension ClientCore {
       }
       switch await devices(of: draft, &resolved) {
       case .success(let devices): _ = try? await seal([(draft, devices)])
-      case .failure(let error): try? await commit { try $0.noteQueued(draft.messageID, code: error.registered) }
+      case .failure(let error):
+        try? await commit { try $0.noteQueued(draft.messageID, code: error.registered) }
       }
     }
   }
@@ -111,7 +116,7 @@ extension ClientCore {
       guard !rows.isEmpty else { return taken }
       let envelopes = rows.map(\.envelope)
       let outcomes =
-        if let link = live.withLock({ $0 }), envelopes.reduce(0, { $0 + $1.count }) < Limits.frameBytesMax {
+        if let link = liveLink, envelopes.reduce(0, { $0 + $1.count }) < Limits.frameBytesMax {
           try await link.submit(envelopes)
         } else {
           try await api.post(envelopes)
@@ -140,7 +145,8 @@ extension ClientCore {
             accepted += 1
           } else {
             try transaction.raise(
-              .receiptRefused, .badSignature, address: judge.account.address.node.text, envelope: row.envelopeID,
+              .receiptRefused, .badSignature, address: judge.account.address.node.text,
+              envelope: row.envelopeID,
               nowMs: now)
             try transaction.noteAttempt(row.messageID, code: .badSignature)
             later = EngramError(.untrusted, .badSignature)
@@ -163,11 +169,14 @@ extension ClientTransaction {
   ) throws {
     var request = SealRequest(
       messageID: draft.messageID, thread: draft.thread, type: draft.type, createdMs: nowMs,
-      expiresMs: draft.expiresMs, contentType: draft.contentType, body: draft.body, mayCompress: draft.mayCompress)
+      expiresMs: draft.expiresMs, contentType: draft.contentType, body: draft.body,
+      mayCompress: draft.mayCompress)
     request.priority = draft.priority
     request.parent = draft.parent
     request.notBeforeMs = draft.notBeforeMs
-    let recipients = try devices.map { SealRecipient($0.prekey, chain: try nextPosition(to: $0.certificate.kid)) }
+    let recipients = try devices.map {
+      SealRecipient($0.prekey, chain: try nextPosition(to: $0.certificate.kid))
+    }
     let sealed = try seal(request, from: sender, for: recipients, device: device)
     try insertSealed(
       draft.messageID, envelope: sealed.id, bytes: sealed.bytes, createdMs: nowMs, expiresMs: draft.expiresMs)

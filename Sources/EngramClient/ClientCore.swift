@@ -31,7 +31,7 @@ final class ClientCore: Sendable {
   let api: NodeAPI
   let nowMs: @Sendable () -> UInt64
   let credentials = CredentialCache()
-  let live = Mutex<LiveLink?>(nil)
+  private let live = Mutex<LiveLink?>(nil)
   private let queue = DispatchQueue(label: "engram.client.store")
 
   init(
@@ -42,6 +42,14 @@ final class ClientCore: Sendable {
     api = NodeAPI(
       transport: transport, address: account.address, device: device, node: account.nodeID, nowMs: nowMs)
   }
+
+  /// The open live connection, if there is one: requests go over it rather than over one of their own.
+  var liveLink: LiveLink? { live.withLock { $0 } }
+
+  func use(_ link: LiveLink) { live.withLock { $0 = link } }
+
+  /// Forgets a link that ended, unless another one has taken its place.
+  func drop(_ link: LiveLink) { live.withLock { if $0 === link { $0 = nil } } }
 
   /// One durable transaction, off the threads that run Swift tasks: it waits for the disk and for other commands.
   func commit<T: Sendable>(_ body: @escaping @Sendable (ClientTransaction) throws -> T) async throws -> T {
@@ -69,7 +77,8 @@ final class ClientCore: Sendable {
       {
         return newest
       }
-      _ = try rows.makeSignedPrekey(account.address, device: device, acceptedTTLMs: account.acceptedTTLMs, nowMs: now)
+      _ = try rows.makeSignedPrekey(
+        account.address, device: device, acceptedTTLMs: account.acceptedTTLMs, nowMs: now)
       return try rows.newestSignedPrekey()
     }
     guard let current, !current.isPublished else { return }
@@ -88,7 +97,8 @@ final class ClientCore: Sendable {
     }
     func cachedDevices() -> [SealableDevice] {
       guard let cached else { return [] }
-      let judged = try? judgeDirectoryAnswer(cached.answer.bytes, about: address, pins: cached.pins, nowMs: now)
+      let judged = try? judgeDirectoryAnswer(
+        cached.answer.bytes, about: address, pins: cached.pins, nowMs: now)
       return judged?.devices ?? []
     }
     if !fresh, let cached, now < cached.answer.fetchedMs + ClientStoreLimits.directoryFreshMs {

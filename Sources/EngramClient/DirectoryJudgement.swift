@@ -60,7 +60,9 @@ func judgeDirectoryAnswer(
   guard body.address == address else { throw .refused(.wrongPeer) }
   guard body.issuedMs <= nowMs + Limits.clockSkewMs else { throw .refused(.futureDated) }
   guard let first = body.bundles.first else { throw .refused(.unknownRecipient) }
-  guard body.bundles.allSatisfy({ $0.deviceList == first.deviceList }) else { throw .refused(.staleDeviceList) }
+  guard body.bundles.allSatisfy({ $0.deviceList == first.deviceList }) else {
+    throw .refused(.staleDeviceList)
+  }
 
   let list = try judgeList(first.deviceList, of: address, pins: pins, nowMs: nowMs)
   var certificates: [DeviceCertificate] = []
@@ -72,7 +74,8 @@ func judgeDirectoryAnswer(
         throw .inconsistent(.badCertificate)
       }
       certificates.append(certificate)
-      guard list.body.isActive(certificate.kid), certificate.isValid(atMs: nowMs), !bundle.signedPrekey.isEmpty
+      guard list.body.isActive(certificate.kid), certificate.isValid(atMs: nowMs),
+        !bundle.signedPrekey.isEmpty
       else { continue }
       let prekey = try Prekey(verifying: bundle.signedPrekey, by: certificate)
       guard prekey.body.kind == .signed, prekey.body.notBeforeMs <= nowMs + Limits.clockSkewMs,
@@ -95,7 +98,8 @@ private func judgeList(
     throw .identityChanged(offered: list.body.identity)
   }
   if let known = pins.list, known.identity == list.body.identity {
-    guard list.body.version >= known.version, list.body.version > known.version || list.bytes == known.bytes else {
+    guard list.body.version >= known.version, list.body.version > known.version || list.bytes == known.bytes
+    else {
       throw .refused(.staleDeviceList)
     }
   }

@@ -20,7 +20,8 @@ extension EngramClient {
         let now = core.nowMs()
         let left = deadline > now ? Int((deadline - now + 999) / 1_000) : 0
         let count = try await mailbox.fetch(
-          max: Swift.min(max, ClientLimits.itemsPerFetch), waitSeconds: Swift.min(left, ClientLimits.pollSecondsMax))
+          max: Swift.min(max, ClientLimits.itemsPerFetch),
+          waitSeconds: Swift.min(left, ClientLimits.pollSecondsMax))
         messages = try await mailbox.take(max: max)
         // Receipts and repetitions may have come instead; then there may be more behind them.
         if messages.isEmpty, count == 0, core.nowMs() >= deadline { break }

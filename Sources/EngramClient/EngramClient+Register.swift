@@ -33,7 +33,8 @@ extension EngramClient {
       let caPath = NodeTransport.caPath(home)
       let authority: [UInt8]
       do { authority = try readFile(caFile, maxBytes: 1 << 20) } catch {
-        throw EngramError(.badInput, name: "ca-file", "the CA file cannot be read", hint: "check the path given to --ca")
+        throw EngramError(
+          .badInput, name: "ca-file", "the CA file cannot be read", hint: "check the path given to --ca")
       }
       if (try? readFile(caPath)) != authority { try writeNewFile(caPath, authority) }
       let serverName = nodeName ?? endpoint.host
@@ -61,7 +62,8 @@ extension Registrar {
         .badInput, name: "already-registered", "this home belongs to \(account.address.text) already",
         hint: "give another client a home of its own with --home")
     }
-    let core = ClientCore(store: store, account: account, device: keys.device, transport: transport, nowMs: nowMs)
+    let core = ClientCore(
+      store: store, account: account, device: keys.device, transport: transport, nowMs: nowMs)
     do {
       let answer = try await NodeAPI.register(transport, request)
       try await accept(answer, core)
@@ -150,11 +152,13 @@ struct InviteToken: Sendable, Equatable {
 
   init(_ text: String) throws {
     guard let bytes = base64URLDecode(text), bytes.count <= Limits.inviteTokenBytesMax,
-      let name = try? parse(bytes[...], { (r) throws(CodecError) in
-        let name = try r.string(max: Limits.addressBytesMax)
-        guard try r.field(max: 64).count >= 16 else { throw CodecError.wrongLength }
-        return name
-      })
+      let name = try? parse(
+        bytes[...],
+        { (r) throws(CodecError) in
+          let name = try r.string(max: Limits.addressBytesMax)
+          guard try r.field(max: 64).count >= 16 else { throw CodecError.wrongLength }
+          return name
+        })
     else {
       throw EngramError(
         .badInput, name: "bad-invite", "this is not an invite token",

@@ -102,7 +102,8 @@ extension EngramClient {
         let id = draft.messageID
         guard let row = try rows.outbox(id) else {
           let outcome = outcomes[id] ?? .refused(EngramError(.local, .internalError))
-          return SentMessage(messageID: id.description, envelopeID: nil, state: outcome.unsealedState, receipts: [])
+          return SentMessage(
+            messageID: id.description, envelopeID: nil, state: outcome.unsealedState, receipts: [])
         }
         let receipts = try rows.receipts(of: row.envelopeID).map(DeliveryReceipt.init)
         return SentMessage(
@@ -140,7 +141,8 @@ extension OutboxRow {
 
   var reason: EngramError {
     code == .none
-      ? EngramError(.unreachable, name: "not-sent-yet", "the node has not confirmed it yet") : EngramError(refusal: code)
+      ? EngramError(.unreachable, name: "not-sent-yet", "the node has not confirmed it yet")
+      : EngramError(refusal: code)
   }
 }
 
@@ -164,7 +166,9 @@ extension ClientSnapshot {
   func processed(_ message: String) throws -> Bool? {
     let row = try sent(message)
     guard row.state != .refused else { return false }
-    guard let header = try? UnverifiedEnvelope(parsing: row.envelope).header else { throw ClientStoreError.damaged }
+    guard let header = try? UnverifiedEnvelope(parsing: row.envelope).header else {
+      throw ClientStoreError.damaged
+    }
     let said = try receipts(of: row.envelopeID)
     var states = header.recipients.map { recipient in
       said.filter { $0.recipient == recipient.address && $0.recipientKid == recipient.kid }.map(\.state)
@@ -194,22 +198,27 @@ extension Draft {
     var recipients: [Address] = []
     for text in message.to {
       guard let address = try? Address(text) else {
-        throw bad("bad-address", "an address has the form name@node, in lower case", "for instance worker@globex.example")
+        throw bad(
+          "bad-address", "an address has the form name@node, in lower case",
+          "for instance worker@globex.example")
       }
       if !recipients.contains(address) { recipients.append(address) }
     }
     guard !recipients.isEmpty else { throw bad("no-recipient", "a message needs a recipient") }
     guard message.body.count <= Limits.bodyBytesMax else {
-      throw bad("body-too-large", "a body has at most \(Limits.bodyBytesMax) bytes", "more goes into attachments")
+      throw bad(
+        "body-too-large", "a body has at most \(Limits.bodyBytesMax) bytes", "more goes into attachments")
     }
     guard message.contentType.utf8.count <= Limits.contentTypeBytesMax else {
       throw bad("bad-content-type", "a content type has at most \(Limits.contentTypeBytesMax) bytes")
     }
     guard let type = MessageType(name: options.type) else {
-      throw bad("bad-type", "the message type is not known", MessageType.allCases.map(\.name).joined(separator: " "))
+      throw bad(
+        "bad-type", "the message type is not known", MessageType.allCases.map(\.name).joined(separator: " "))
     }
     guard let priority = Priority(name: options.priority) else {
-      throw bad("bad-priority", "the priority is not known", Priority.allCases.map(\.name).joined(separator: " "))
+      throw bad(
+        "bad-priority", "the priority is not known", Priority.allCases.map(\.name).joined(separator: " "))
     }
     let ttl = options.ttlSeconds.multipliedReportingOverflow(by: 1_000)
     guard options.ttlSeconds > 0, !ttl.overflow, ttl.partialValue <= Limits.ttlMsMax else {
@@ -219,7 +228,10 @@ extension Draft {
     guard notBefore == 0 || (nowMs <= notBefore && notBefore < nowMs + ttl.partialValue) else {
       throw bad("bad-not-before", "the earliest delivery lies between now and the end of the message's life")
     }
-    guard let thread = options.thread.map({ bytes(hex: $0).flatMap { ThreadID($0) } }) ?? ThreadID(randomBytes(16)) else {
+    guard
+      let thread = options.thread.map({ bytes(hex: $0).flatMap { ThreadID($0) } })
+        ?? ThreadID(randomBytes(16))
+    else {
       throw bad("bad-thread", "a thread id has 32 hexadecimal digits")
     }
     var parent: EnvelopeID?

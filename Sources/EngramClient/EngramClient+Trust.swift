@@ -32,7 +32,8 @@ extension EngramClient {
         let identity = pin.pending ?? pin.identity
         if let safetyNumber, safetyNumber != EngramCrypto.safetyNumber(own, (address, identity)) {
           throw EngramError(
-            .untrusted, name: "safety-number-changed", "this is not the safety number of the key that is offered now",
+            .untrusted, name: "safety-number-changed",
+            "this is not the safety number of the key that is offered now",
             hint: "run `engram trust` again and compare the new number")
         }
         try rows.approvePeer(address, identity: identity, nowMs: now)
@@ -56,7 +57,8 @@ extension EngramClient {
     try await publicly {
       let answer = try await core.lookup(try Address(checking: address))
       return DirectoryEntry(
-        address: answer.body.address.text, node: answer.body.node.text, nodeID: answer.body.nodeID.description,
+        address: answer.body.address.text, node: answer.body.node.text,
+        nodeID: answer.body.nodeID.description,
         identityKey: hex(answer.identity.bytes), deviceListVersion: answer.list.body.version,
         issuedMs: answer.body.issuedMs,
         devices: answer.devices.map {
@@ -69,7 +71,9 @@ extension EngramClient {
 
   private func report(_ address: Address) async throws -> TrustReport {
     let own = (address: core.account.address, identity: core.account.identity)
-    guard let pin = try await core.read({ try $0.peer(address) }) else { throw EngramError.unknownCorrespondent }
+    guard let pin = try await core.read({ try $0.peer(address) }) else {
+      throw EngramError.unknownCorrespondent
+    }
     return TrustReport(pin, own: own)
   }
 }

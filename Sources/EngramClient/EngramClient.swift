@@ -41,7 +41,8 @@ public final class EngramClient: Sendable {
       }
       let transport = try NodeTransport.tls(account, home: home)
       return EngramClient(
-        core: ClientCore(store: store, account: account, device: keys.device, transport: transport, nowMs: systemNowMs))
+        core: ClientCore(
+          store: store, account: account, device: keys.device, transport: transport, nowMs: systemNowMs))
     }
   }
 
@@ -53,7 +54,8 @@ public final class EngramClient: Sendable {
     }
   }
 
-  static func openHome(_ home: String, _ passphrase: String?) throws -> (ClientStore, AccountRow, ClientKeys) {
+  static func openHome(_ home: String, _ passphrase: String?) throws -> (ClientStore, AccountRow, ClientKeys)
+  {
     guard ClientKeys.exists(home: home) else { throw ClientStoreError.notInitialised }
     let keys = try ClientKeys(home: home, passphrase: passphrase.map { Array($0.utf8) })
     let store = try ClientStore(home: home, storageKey: keys.storageKey)
@@ -71,7 +73,8 @@ public final class EngramClient: Sendable {
   public func whoami() -> Account {
     let account = core.account
     return Account(
-      address: account.address.text, identityKey: hex(account.identity.bytes), device: account.kid.description,
+      address: account.address.text, identityKey: hex(account.identity.bytes),
+      device: account.kid.description,
       node: account.address.node.text, nodeID: account.nodeID.description, endpoint: account.endpoint,
       home: core.store.home)
   }
@@ -103,7 +106,9 @@ struct HostPort: Equatable, Sendable {
   }
 
   private static var malformed: EngramError {
-    EngramError(.badInput, name: "bad-endpoint", "the node's address has the form HOST:PORT", hint: "for instance 127.0.0.1:7443")
+    EngramError(
+      .badInput, name: "bad-endpoint", "the node's address has the form HOST:PORT",
+      hint: "for instance 127.0.0.1:7443")
   }
 }
 
@@ -119,6 +124,8 @@ func publicly<T>(_ body: () throws -> T) throws -> T {
   do { return try body() } catch { throw EngramError(error) }
 }
 
-func publicly<T>(isolation: isolated (any Actor)? = #isolation, _ body: () async throws -> T) async throws -> T {
+func publicly<T>(isolation: isolated (any Actor)? = #isolation, _ body: () async throws -> T) async throws
+  -> T
+{
   do { return try await body() } catch { throw EngramError(error) }
 }

@@ -77,18 +77,21 @@ extension EngramError {
       self.init(
         .local, name: "home-damaged", "the client database is damaged or was written under another key",
         hint: "client.key and client.db belong together; restore neither alone")
-    case .full: self.init(.local, name: "disk-full", "there is no room for more messages", hint: "free disk space")
+    case .full:
+      self.init(.local, name: "disk-full", "there is no room for more messages", hint: "free disk space")
     case .notInitialised:
       self.init(
         .local, name: "not-initialised", "there is no account in this home",
         hint: "run `engram init --node HOST:PORT --ca FILE --invite TOKEN`, or name the home with --home")
     case .notDurable:
-      self.init(.local, name: "not-durable", "the database cannot be made to write durably on this file system")
+      self.init(
+        .local, name: "not-durable", "the database cannot be made to write durably on this file system")
     case .schemaTooNew:
       self.init(
         .local, name: "home-too-new", "this home was written by a newer version", hint: "update this program")
     case .unreadable(let errno):
-      self.init(.local, name: "home-unreadable", "a file of the home cannot be read or written (errno \(errno))")
+      self.init(
+        .local, name: "home-unreadable", "a file of the home cannot be read or written (errno \(errno))")
     case .failed(let code):
       self.init(.local, name: "database-failed", "the client database failed (sqlite code \(code))")
     }

@@ -93,7 +93,8 @@ struct Inbound {
     if try repeats(id, item.seq, in: rows, &result) { return }
     switch try authenticate(envelope, in: rows) {
     case .held(let code):
-      try rows.raise(.unopened, code, address: header.sender.text, kid: header.senderKid, envelope: id, nowMs: nowMs)
+      try rows.raise(
+        .unopened, code, address: header.sender.text, kid: header.senderKid, envelope: id, nowMs: nowMs)
       result.held += 1
     case .identityChanged(let offered):
       try rows.note(.identityChanged(offered: offered), about: header.sender, nowMs: nowMs)
@@ -132,12 +133,15 @@ struct Inbound {
   }
 
   /// Step 4.
-  private func authenticate(_ envelope: UnverifiedEnvelope, in rows: ClientTransaction) throws -> Authenticity {
+  private func authenticate(_ envelope: UnverifiedEnvelope, in rows: ClientTransaction) throws -> Authenticity
+  {
     let header = envelope.header
     guard let bytes = try rows.certificate(of: header.senderKid),
       let stored = try rows.deviceList(of: header.sender)
     else { return .held(.unknownDevice) }
-    guard let certificate = try? credentials.certificate(bytes), let list = try? credentials.list(stored.bytes) else {
+    guard let certificate = try? credentials.certificate(bytes),
+      let list = try? credentials.list(stored.bytes)
+    else {
       throw ClientStoreError.damaged
     }
     let identity = certificate.body.identity
@@ -187,7 +191,8 @@ struct Inbound {
     }
     try rows.pinPeer(header.sender, identity: identity, nowMs: nowMs)
     try rows.insertMessage(message, seq: seq, isAfterGap: isAfterGap, nowMs: nowMs)
-    try rows.record(message.chain, id: message.id, from: header.senderKid, expiresMs: header.expiresMs, nowMs: nowMs)
+    try rows.record(
+      message.chain, id: message.id, from: header.senderKid, expiresMs: header.expiresMs, nowMs: nowMs)
     try rows.consumePrekey(message.prekey, kind: message.prekeyKind)
     return .none
   }
@@ -208,7 +213,8 @@ struct Inbound {
     if remember {
       try rows.insertRefused(header, id, seq: seq, receipt: receipt, nowMs: nowMs)
     } else {
-      try rows.raise(.unopened, code, address: header.sender.text, kid: header.senderKid, envelope: id, nowMs: nowMs)
+      try rows.raise(
+        .unopened, code, address: header.sender.text, kid: header.senderKid, envelope: id, nowMs: nowMs)
     }
     result.acks.append(MailboxAck(seq: seq, receipt: receipt))
     result.settles.append(id)
@@ -220,7 +226,8 @@ struct Inbound {
     _ message: MessageID
   ) -> [UInt8] {
     let body = ReceiptBody(
-      role: .device, issuerName: account.address.text, issuerKey: device.publicKey, envelope: id, sender: sender,
+      role: .device, issuerName: account.address.text, issuerKey: device.publicKey, envelope: id,
+      sender: sender,
       senderKid: senderKid, messageID: message, recipient: account.address, recipientKid: account.kid,
       state: state, code: code, atMs: nowMs)
     return signReceipts([body], with: device)[0]

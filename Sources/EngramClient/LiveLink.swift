@@ -58,5 +58,7 @@ actor LiveLink {
     return outcomes
   }
 
-  private func fail(_ id: UInt32, _ error: any Error) { pending.removeValue(forKey: id)?.resume(throwing: error) }
+  private func fail(_ id: UInt32, _ error: any Error) {
+    pending.removeValue(forKey: id)?.resume(throwing: error)
+  }
 }

@@ -75,8 +75,8 @@ struct LiveReader: Sendable {
       try await core.deliverLeftOvers()
       link = LiveLink(try await core.api.realtime())
     } catch let error as EngramError where error.kind == .unreachable { return false }
-    core.live.withLock { $0 = link }
-    defer { core.live.withLock { if $0 === link { $0 = nil } } }
+    core.use(link)
+    defer { core.drop(link) }
     do {
       try await withTaskCancellationHandler {
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -98,7 +98,7 @@ struct LiveReader: Sendable {
   /// Prekeys and the outbox, while the connection lives.
   private func maintain() async throws {
     while !Task.isCancelled {
-      try? await client.resendOutbox()
+      _ = try? await client.resendOutbox()
       try? await Task.sleep(for: .seconds(ClientLimits.maintenanceSeconds))
       try? await core.maintain()
     }

@@ -28,7 +28,8 @@ actor Mailbox {
   /// Whether this process may receive, without waiting for another one.
   func tryBegin() -> Bool {
     if lock != nil { return true }
-    guard let fresh = try? HomeLock(path: core.store.home + "/receive.lock"), (try? fresh.acquire(waitMs: 0)) != nil
+    guard let fresh = try? HomeLock(path: core.store.home + "/receive.lock"),
+      (try? fresh.acquire(waitMs: 0)) != nil
     else { return false }
     lock = fresh
     return true
@@ -109,7 +110,7 @@ extension ClientCore {
     var outcomes: [ItemOutcome] = []
     for start in stride(from: 0, to: acks.count, by: Limits.envelopesPerBatchMax) {
       let chunk = Array(acks[start..<min(start + Limits.envelopesPerBatchMax, acks.count)])
-      if let link = live.withLock({ $0 }) {
+      if let link = liveLink {
         outcomes += try await link.acknowledge(chunk)
       } else {
         outcomes += try await api.acknowledge(chunk)

@@ -28,7 +28,8 @@ public struct OutgoingMessage: Sendable {
   public var options: SendOptions
 
   public init(
-    to: [String], body: [UInt8], contentType: String = "text/plain; charset=utf-8", options: SendOptions = .init()
+    to: [String], body: [UInt8], contentType: String = "text/plain; charset=utf-8",
+    options: SendOptions = .init()
   ) {
     (self.to, self.body, self.contentType, self.options) = (to, body, contentType, options)
   }

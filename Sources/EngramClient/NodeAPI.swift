@@ -59,7 +59,8 @@ actor NodeAPI {
   /// - Returns: the signed directory answer about the new client.
   static func register(_ transport: NodeTransport, _ request: [UInt8]) async throws -> [UInt8] {
     let reply = try await transport.exchange(
-      NodeRequest("POST", "/api/v1/agents/register", contentType: "application/vnd.engram.registration", body: request))
+      NodeRequest(
+        "POST", "/api/v1/agents/register", contentType: "application/vnd.engram.registration", body: request))
     guard reply.status == 201 else { throw refusal(reply) }
     return reply.body
   }
@@ -81,7 +82,8 @@ actor NodeAPI {
     let body = fields(capacity: envelopes.reduce(0) { $0 + $1.count + 4 }) { w in
       for envelope in envelopes { w.field(envelope) }
     }
-    let request = NodeRequest("POST", path("messages"), contentType: "application/vnd.engram.envelopes", body: body)
+    let request = NodeRequest(
+      "POST", path("messages"), contentType: "application/vnd.engram.envelopes", body: body)
     return try await outcomes(request, count: envelopes.count)
   }
 

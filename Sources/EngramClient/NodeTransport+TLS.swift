@@ -56,7 +56,8 @@ extension EngramError {
     switch error {
     case .tls(.peerNotTrusted):
       self.init(
-        .untrusted, name: "node-not-trusted", "the node's certificate is not one that the CA file vouches for",
+        .untrusted, name: "node-not-trusted",
+        "the node's certificate is not one that the CA file vouches for",
         hint: "check --node and --ca; a certificate for another name than HOST needs --node-name NAME")
     case .tlsSetup:
       self.init(

@@ -33,7 +33,8 @@ extension OutboxEntry {
       }
     self.init(
       messageID: row.messageID.description, envelopeID: row.envelopeID.description, recipients: recipients,
-      state: state, reason: reason, createdMs: row.createdMs, expiresMs: row.expiresMs, attempts: row.attempts)
+      state: state, reason: reason, createdMs: row.createdMs, expiresMs: row.expiresMs, attempts: row.attempts
+    )
   }
 
   init(_ row: QueuedRow) {
@@ -42,7 +43,8 @@ extension OutboxEntry {
       ? EngramError(.unreachable, name: "keys-not-available", "a recipient's keys cannot be had now")
       : EngramError(refusal: row.code)
     self.init(
-      messageID: row.draft.messageID.description, envelopeID: nil, recipients: row.draft.recipients.map(\.text),
+      messageID: row.draft.messageID.description, envelopeID: nil,
+      recipients: row.draft.recipients.map(\.text),
       state: .queued, reason: reason, createdMs: row.draft.createdMs, expiresMs: row.draft.expiresMs,
       attempts: row.attempts)
   }

@@ -20,7 +20,8 @@ struct ReceiptJudge {
       receipt = try UnverifiedReceipt(parsing: bytes[...])
     } catch { return .failure(error.code) }
     let body = receipt.body
-    guard let row = try rows.outbox(envelope: body.envelope), let sent = try? UnverifiedEnvelope(parsing: row.envelope)
+    guard let row = try rows.outbox(envelope: body.envelope),
+      let sent = try? UnverifiedEnvelope(parsing: row.envelope)
     else { return .failure(.notFound) }
     guard body.sender == account.address, body.senderKid == account.kid, body.messageID == row.messageID,
       isRecipient(body, of: sent.header)

@@ -20,7 +20,8 @@ package struct AccountRow: Sendable {
   package var purgedThroughMs: UInt64 = 0
 
   package init(
-    address: Address, identity: SigningPublicKey, kid: Kid, nodeID: NodeID, endpoint: String, serverName: String,
+    address: Address, identity: SigningPublicKey, kid: Kid, nodeID: NodeID, endpoint: String,
+    serverName: String,
     certificate: [UInt8], deviceList: [UInt8], pendingRegistration: [UInt8]?,
     acceptedTTLMs: UInt64 = ClientStoreLimits.acceptedTTLMs
   ) {
@@ -42,7 +43,8 @@ extension ClientSnapshot {
     let row = try first("SELECT \(accountColumns) FROM account") { c in
       var row = AccountRow(
         address: try c.address(0), identity: try c.id32(1), kid: try c.id16(2), nodeID: NodeID(try c.id32(3)),
-        endpoint: try c.text(4), serverName: try c.text(5), certificate: try c.bytes(6), deviceList: try c.bytes(7),
+        endpoint: try c.text(4), serverName: try c.text(5), certificate: try c.bytes(6),
+        deviceList: try c.bytes(7),
         pendingRegistration: try c.optionalBytes(8).map { try opened($0, at: registrationPlace) },
         acceptedTTLMs: try c.number(9))
       row.purgedThroughMs = try c.number(10)

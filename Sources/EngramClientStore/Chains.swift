@@ -12,7 +12,9 @@ extension ClientSnapshot {
 
   /// The highest place recorded of a sender's chain to us, 0 for none.
   package func highestPosition(from kid: Kid) throws -> UInt64 {
-    try first("SELECT ifnull(max(seq), 0) FROM chain_in WHERE kid = ?", [.bytes(kid.bytes)]) { try $0.number(0) } ?? 0
+    try first("SELECT ifnull(max(seq), 0) FROM chain_in WHERE kid = ?", [.bytes(kid.bytes)]) {
+      try $0.number(0)
+    } ?? 0
   }
 
   package func recorded(from kid: Kid, seq: UInt64) throws -> (id: EnvelopeID, previous: EnvelopeID)? {

@@ -51,7 +51,9 @@ package struct ClientKeys: Sendable {
     let deviceSeed = device.seed()
     let secret = SecretBytes(count: Self.bytes) { target in
       func copy(_ source: borrowing SecretBytes, to index: Int) {
-        source.withUnsafeBytes { UnsafeMutableRawBufferPointer(rebasing: target[(index * 32)...]).copyMemory(from: $0) }
+        source.withUnsafeBytes {
+          UnsafeMutableRawBufferPointer(rebasing: target[(index * 32)...]).copyMemory(from: $0)
+        }
       }
       copy(identitySeed, to: 0)
       copy(deviceSeed, to: 1)
@@ -110,7 +112,8 @@ package func writeNewFile(_ path: String, _ bytes: [UInt8]) throws(ClientStoreEr
     offset += count
   }
   guard fsync(descriptor) == 0, link(temporary, path) == 0 else { throw .unreadable(errno: errno) }
-  let folder = open(String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)]), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+  let folder = open(
+    String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)]), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
   guard folder >= 0 else { throw .unreadable(errno: errno) }
   defer { close(folder) }
   guard fsync(folder) == 0 else { throw .unreadable(errno: errno) }

@@ -110,7 +110,8 @@ extension ClientTransaction {
 
   package func noteQueued(_ id: MessageID, code: ErrorCode) throws {
     try execute(
-      "UPDATE queued SET attempts = attempts + 1, code = ? WHERE message_id = ?", [.code(code), .bytes(id.bytes)])
+      "UPDATE queued SET attempts = attempts + 1, code = ? WHERE message_id = ?",
+      [.code(code), .bytes(id.bytes)])
   }
 
   /// Takes a message off the queue: it was sealed in this transaction, or given up.

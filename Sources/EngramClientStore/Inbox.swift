@@ -68,7 +68,9 @@ extension ClientSnapshot {
   }
 
   /// Header facts that a receipt needs, of a message still unacknowledged.
-  package func acknowledgeable(_ id: EnvelopeID) throws -> (seq: UInt64, sender: Address, kid: Kid, message: MessageID)? {
+  package func acknowledgeable(_ id: EnvelopeID) throws -> (
+    seq: UInt64, sender: Address, kid: Kid, message: MessageID
+  )? {
     try first(
       "SELECT seq, sender, sender_kid, message_id FROM inbox WHERE envelope_id = ? AND receipt IS NULL",
       [.bytes(id.bytes)]
@@ -97,7 +99,9 @@ extension ClientTransaction {
   }
 
   /// Remembers a message that was refused, with the receipt that says so: the same answer if it comes again.
-  package func insertRefused(_ header: EnvelopeHeader, _ id: EnvelopeID, seq: UInt64, receipt: [UInt8], nowMs: UInt64) throws {
+  package func insertRefused(
+    _ header: EnvelopeHeader, _ id: EnvelopeID, seq: UInt64, receipt: [UInt8], nowMs: UInt64
+  ) throws {
     try insert(header, id, seq: seq, isAfterGap: false, content: nil, receipt: receipt, nowMs: nowMs)
   }
 
@@ -121,7 +125,8 @@ extension ClientTransaction {
 
   /// The node may deliver the same message under another number.
   package func updateSeq(_ id: EnvelopeID, seq: UInt64) throws {
-    try execute("UPDATE inbox SET seq = ?, settled = 0 WHERE envelope_id = ?", [.number(seq), .bytes(id.bytes)])
+    try execute(
+      "UPDATE inbox SET seq = ?, settled = 0 WHERE envelope_id = ?", [.number(seq), .bytes(id.bytes)])
   }
 
   /// The application has taken the message: its body goes, the signed receipt stays.

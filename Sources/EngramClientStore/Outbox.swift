@@ -53,13 +53,15 @@ extension ClientSnapshot {
   /// The newest messages of this device, newest first.
   package func outbox(limit: Int) throws -> [OutboxRow] {
     try all(
-      "SELECT \(outboxColumns) FROM outbox ORDER BY created_ms DESC, rowid DESC LIMIT ?", [.number(limit)], outboxRow)
+      "SELECT \(outboxColumns) FROM outbox ORDER BY created_ms DESC, rowid DESC LIMIT ?", [.number(limit)],
+      outboxRow)
   }
 
   private func outboxRow(_ c: Columns) throws -> OutboxRow {
     OutboxRow(
       messageID: try c.id16(0), envelopeID: try c.id32(1), state: try c.value(2), code: try c.code(3),
-      createdMs: try c.number(4), expiresMs: try c.number(5), attempts: try c.count(6), envelope: try c.bytes(7))
+      createdMs: try c.number(4), expiresMs: try c.number(5), attempts: try c.count(6),
+      envelope: try c.bytes(7))
   }
 }
 

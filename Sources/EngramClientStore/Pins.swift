@@ -32,7 +32,8 @@ extension ClientSnapshot {
   }
 
   package func peers() throws -> [PeerPin] {
-    try all("SELECT address, identity, first_seen_ms, approved_ms, pending FROM peer ORDER BY address", [], peerPin)
+    try all(
+      "SELECT address, identity, first_seen_ms, approved_ms, pending FROM peer ORDER BY address", [], peerPin)
   }
 
   private func peerPin(_ c: Columns) throws -> PeerPin {
@@ -42,7 +43,8 @@ extension ClientSnapshot {
   }
 
   package func nodePin(_ name: NodeName) throws -> NodePin? {
-    try first("SELECT node_id, first_seen_ms, pending FROM node_pin WHERE name = ?", [.text(name.text)]) { c in
+    try first("SELECT node_id, first_seen_ms, pending FROM node_pin WHERE name = ?", [.text(name.text)]) {
+      c in
       NodePin(
         name: name, id: NodeID(try c.id32(0)), firstSeenMs: try c.number(1),
         pending: try c.optionalID32(2).map { NodeID($0) })
@@ -50,7 +52,8 @@ extension ClientSnapshot {
   }
 
   package func deviceList(of address: Address) throws -> StoredDeviceList? {
-    try first("SELECT identity, version, list FROM device_list WHERE address = ?", [.text(address.text)]) { c in
+    try first("SELECT identity, version, list FROM device_list WHERE address = ?", [.text(address.text)]) {
+      c in
       StoredDeviceList(identity: try c.id32(0), version: try c.number(1), bytes: try c.bytes(2))
     }
   }
@@ -60,8 +63,11 @@ extension ClientSnapshot {
     try first("SELECT certificate FROM device WHERE kid = ?", [.bytes(kid.bytes)]) { try $0.bytes(0) }
   }
 
-  package func directoryAnswer(_ address: Address) throws -> (bytes: [UInt8], issuedMs: UInt64, fetchedMs: UInt64)? {
-    try first("SELECT answer, issued_ms, fetched_ms FROM directory WHERE address = ?", [.text(address.text)]) { c in
+  package func directoryAnswer(_ address: Address) throws -> (
+    bytes: [UInt8], issuedMs: UInt64, fetchedMs: UInt64
+  )? {
+    try first("SELECT answer, issued_ms, fetched_ms FROM directory WHERE address = ?", [.text(address.text)])
+    { c in
       (try c.bytes(0), try c.number(1), try c.number(2))
     }
   }
@@ -93,7 +99,9 @@ extension ClientTransaction {
       """,
       [.text(address.text), .bytes(identity.bytes), .number(nowMs)])
     guard changed else { return }
-    try execute("DELETE FROM device_list WHERE address = ? AND identity <> ?", [.text(address.text), .bytes(identity.bytes)])
+    try execute(
+      "DELETE FROM device_list WHERE address = ? AND identity <> ?",
+      [.text(address.text), .bytes(identity.bytes)])
     try execute("DELETE FROM directory WHERE address = ?", [.text(address.text)])
   }
 
@@ -105,7 +113,8 @@ extension ClientTransaction {
 
   package func setPendingNode(_ name: NodeName, _ id: NodeID) throws {
     try execute(
-      "UPDATE node_pin SET pending = ?2 WHERE name = ?1 AND node_id <> ?2", [.text(name.text), .bytes(id.bytes)])
+      "UPDATE node_pin SET pending = ?2 WHERE name = ?1 AND node_id <> ?2",
+      [.text(name.text), .bytes(id.bytes)])
   }
 
   /// Adopts the node id that was offered and is pending, if there is one.
@@ -116,7 +125,9 @@ extension ClientTransaction {
   }
 
   /// Keeps a verified device list; that it is not older than the known one was the caller's decision.
-  package func setDeviceList(_ address: Address, identity: SigningPublicKey, version: UInt64, list: [UInt8]) throws {
+  package func setDeviceList(_ address: Address, identity: SigningPublicKey, version: UInt64, list: [UInt8])
+    throws
+  {
     try execute(
       """
       INSERT INTO device_list (address, identity, version, list) VALUES (?1, ?2, ?3, ?4)
@@ -135,7 +146,9 @@ extension ClientTransaction {
       [.bytes(kid.bytes), .text(address.text), .bytes(certificate)])
   }
 
-  package func setDirectoryAnswer(_ address: Address, _ answer: [UInt8], issuedMs: UInt64, fetchedMs: UInt64) throws {
+  package func setDirectoryAnswer(_ address: Address, _ answer: [UInt8], issuedMs: UInt64, fetchedMs: UInt64)
+    throws
+  {
     try execute(
       """
       INSERT INTO directory (address, answer, issued_ms, fetched_ms) VALUES (?1, ?2, ?3, ?4)

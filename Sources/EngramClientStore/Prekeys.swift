@@ -53,7 +53,8 @@ extension ClientTransaction {
       VALUES (?, ?, ?, ?, ?, ?, ?, 0)
       """,
       [
-        .bytes(id.bytes), .number(kind.rawValue), .bytes(box.seal(secret.seed(), at: place("prekey", "secret", id.bytes))),
+        .bytes(id.bytes), .number(kind.rawValue),
+        .bytes(box.seal(secret.seed(), at: place("prekey", "secret", id.bytes))),
         .bytes(certified), .number(notBeforeMs), .number(notAfterMs), .number(eraseMs),
       ])
   }

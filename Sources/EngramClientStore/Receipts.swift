@@ -45,8 +45,10 @@ extension ClientTransaction {
       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
       """,
       [
-        .bytes(body.envelope.bytes), .text(body.recipient?.text ?? ""), .bytes(body.recipientKid?.bytes ?? []),
-        .number(body.state.rawValue), .number(body.attempt), .number(body.role.rawValue), .text(body.issuerName),
+        .bytes(body.envelope.bytes), .text(body.recipient?.text ?? ""),
+        .bytes(body.recipientKid?.bytes ?? []),
+        .number(body.state.rawValue), .number(body.attempt), .number(body.role.rawValue),
+        .text(body.issuerName),
         .code(body.code), .number(body.atMs), .bytes(receipt.bytes),
       ]) > 0
   }

@@ -13,7 +13,9 @@ struct Argument {
   static func code(_ code: ErrorCode) -> Self { Self(value: Int64(code.rawValue).databaseValue) }
 
   /// Times and sequence numbers: what goes past 2^63 - 1 is as good as that.
-  static func number(_ value: some BinaryInteger) -> Self { Self(value: Int64(clamping: value).databaseValue) }
+  static func number(_ value: some BinaryInteger) -> Self {
+    Self(value: Int64(clamping: value).databaseValue)
+  }
   static func number(_ value: UInt64?) -> Self { value.map { Self.number($0) } ?? null }
 
   static var null: Self { Self(value: .null) }
@@ -30,7 +32,9 @@ struct Columns {
     return number
   }
 
-  func optionalNumber(_ index: Int) throws -> UInt64? { row.hasNull(atIndex: index) ? nil : try number(index) }
+  func optionalNumber(_ index: Int) throws -> UInt64? {
+    row.hasNull(atIndex: index) ? nil : try number(index)
+  }
   func count(_ index: Int) throws -> Int { Int(try number(index)) }
   func flag(_ index: Int) throws -> Bool { try number(index) != 0 }
 

@@ -57,7 +57,9 @@ package final class StorageBox: Sendable {
   package func openSecret(_ sealed: [UInt8], at place: StoragePlace) -> SecretBytes? {
     guard sealed.count >= Self.overheadBytes else { return nil }
     var valid = false
-    let secret = SecretBytes(count: sealed.count - Self.overheadBytes) { valid = decrypt(sealed, place, into: $0) }
+    let secret = SecretBytes(count: sealed.count - Self.overheadBytes) {
+      valid = decrypt(sealed, place, into: $0)
+    }
     guard valid else { return nil }
     return secret
   }

@@ -43,8 +43,8 @@ enum Terminal {
     return line
   }
 
-  /// Text of others for a terminal: control characters, which could move the cursor or recolour what was
-  /// shown before, become visible escapes. Line ends and tabs stay.
+  /// Text of others for a terminal: control characters, which could move the cursor or recolour what was shown
+  /// before, become visible escapes. Line ends and tabs stay.
   static func printable(_ text: some StringProtocol) -> String {
     var out = String.UnicodeScalarView()
     for scalar in text.unicodeScalars {
