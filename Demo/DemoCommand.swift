@@ -25,11 +25,10 @@ struct DemoCommand: AsyncParsableCommand {
   var keep = false
 
   func run() async throws {
-    setvbuf(stdout, nil, _IOLBF, 0)
     var nodes: [Organisation] = []
     do {
       let corpus = try Corpus(folders: folders, count: files)
-      print("files      \(corpus.files.count), \(byteText(corpus.byteCount)), \(corpus.sizeRange)")
+      say("files      \(corpus.files.count), \(byteText(corpus.byteCount)), \(corpus.sizeRange)")
       let (acme, globex) = try await prepare(&nodes)
       let started = ContinuousClock.now
       let there = try await Exchange(from: acme.client("alice"), to: globex.client("bob"), corpus).run()
@@ -59,15 +58,15 @@ struct DemoCommand: AsyncParsableCommand {
     for organisation in [acme, globex] {
       try organisation.start()
       nodes.append(organisation)
-      print("started    \(organisation.name) on \(organisation.endpoint)")
+      say("started    \(organisation.name) on \(organisation.endpoint)")
     }
     try acme.federate(with: globex)
     try globex.federate(with: acme)
     try acme.awaitPeer(globex.name)
-    print("federated  mutual TLS 1.3, identities pinned on both sides")
+    say("federated  mutual TLS 1.3, identities pinned on both sides")
     try acme.register("alice")
     try globex.register("bob")
-    print("registered alice@\(acme.name) and bob@\(globex.name)\n")
+    say("registered alice@\(acme.name) and bob@\(globex.name)\n")
     return (acme, globex)
   }
 
@@ -76,24 +75,24 @@ struct DemoCommand: AsyncParsableCommand {
   }
 
   private func report(_ exchanges: [ExchangeResult], seconds: Double) {
-    print("")
+    say("")
     for result in exchanges {
-      print(
+      say(
         "\(result.direction)  \(result.identical) of \(result.sent) files identical, \(byteText(result.bytes)), "
           + "p50 \(milliseconds(result.latency(0.50))), p99 \(milliseconds(result.latency(0.99))), "
           + "\(result.receiptsVerified) receipts verified")
-      for problem in result.problems.prefix(10) { print("  problem: \(problem)") }
+      for problem in result.problems.prefix(10) { say("  problem: \(problem)") }
     }
     let bytes = exchanges.reduce(0) { $0 + $1.bytes }
     let failed = exchanges.contains { !$0.isComplete }
-    print(
+    say(
       "\(failed ? "FAILED" : "done")       \(exchanges.reduce(0) { $0 + $1.identical }) messages, "
         + "\(byteText(bytes)) in \(String(format: "%.1f", seconds)) s, every one sealed, signed, "
         + "federated, opened and compared")
   }
 
   private func sayHow(_ acme: Organisation, _ globex: Organisation) {
-    print(
+    say(
       """
 
       Both nodes keep running. By hand:
@@ -110,6 +109,9 @@ struct DemoFailure: Error {
   let message: String
   init(_ message: String) { self.message = message }
 }
+
+/// One line on standard output, at once: `print` would keep it back when the output is a pipe.
+func say(_ text: String) { FileHandle.standardOutput.write(Data((text + "\n").utf8)) }
 
 func byteText(_ count: Int) -> String {
   count < 1_000_000 ? "\(count / 1_000) kB" : String(format: "%.1f MB", Double(count) / 1e6)

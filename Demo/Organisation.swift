@@ -26,7 +26,9 @@ final class Organisation {
 
   func start() throws {
     let log = "\(directory)/node.log"
-    FileManager.default.createFile(atPath: log, contents: nil, attributes: [.posixPermissions: 0o600])
+    guard FileManager.default.createFile(atPath: log, contents: nil, attributes: [.posixPermissions: 0o600]) else {
+      throw DemoFailure("\(log) cannot be written")
+    }
     process.executableURL = tool("engram-node")
     process.arguments = ["serve", "--config", configuration]
     process.standardInput = FileHandle.nullDevice
