@@ -7,7 +7,8 @@ internal import Synchronization
 
 /// Bounds of the client's behaviour, with their reasons.
 enum ClientLimits {
-  /// Envelopes sealed in one transaction: the home's lock is held for about 20 ms, and one fsync pays for all.
+  /// Envelopes sealed in one transaction: the home's lock is held for about 20 ms, and one fsync pays for
+  /// all.
   static let sealedPerCommit = 200
   /// Bytes of one POST: a request that fails is sent again whole.
   static let postBytes = 8 << 20
@@ -51,7 +52,8 @@ final class ClientCore: Sendable {
   /// Forgets a link that ended, unless another one has taken its place.
   func drop(_ link: LiveLink) { live.withLock { if $0 === link { $0 = nil } } }
 
-  /// One durable transaction, off the threads that run Swift tasks: it waits for the disk and for other commands.
+  /// One durable transaction, off the threads that run Swift tasks: it waits for the disk and for other
+  /// commands.
   func commit<T: Sendable>(_ body: @escaping @Sendable (ClientTransaction) throws -> T) async throws -> T {
     try await offThread { [store] in try store.write(body) }
   }
@@ -66,8 +68,8 @@ final class ClientCore: Sendable {
     }
   }
 
-  /// Replaces the signed prekey when it is a day old, publishes one that is not, and erases what has run out. The
-  /// secret is on the disk before the node hears of the key.
+  /// Replaces the signed prekey when it is a day old, publishes one that is not, and erases what has run out.
+  /// The secret is on the disk before the node hears of the key.
   func maintain() async throws {
     let (now, account, device) = (nowMs(), account, device)
     let current = try await commit { rows -> PrekeyRow? in
@@ -88,8 +90,8 @@ final class ClientCore: Sendable {
 
   // MARK: Directory
 
-  /// The devices of an address that can be sealed for, from an answer at most an hour old; when the node cannot
-  /// give a newer one, from the last known answer while its prekeys last.
+  /// The devices of an address that can be sealed for, from an answer at most an hour old; when the node
+  /// cannot give a newer one, from the last known answer while its prekeys last.
   func sealableDevices(of address: Address, fresh: Bool = false) async throws -> [SealableDevice] {
     let now = nowMs()
     let cached = try await read { rows in

@@ -25,7 +25,8 @@ struct DirectoryPins: Sendable {
   var list: StoredDeviceList?
 }
 
-/// Why an answer is not used. `identityChanged` and `nodeChanged` carry what was offered, for a person to judge.
+/// Why an answer is not used. `identityChanged` and `nodeChanged` carry what was offered, for a person to
+/// judge.
 enum DirectoryRefusal: Error, Sendable, Equatable {
   case identityChanged(offered: SigningPublicKey)
   case nodeChanged(offered: NodeID)
@@ -40,10 +41,11 @@ enum DirectoryRefusal: Error, Sendable, Equatable {
   }
 }
 
-/// Judges a directory answer. The node may be lying: it can withhold an address, but everything it says about one
-/// has to be signed by keys that it does not hold.
+/// Judges a directory answer. The node may be lying: it can withhold an address, but everything it says about
+/// one has to be signed by keys that it does not hold.
 ///
-/// 1. The node signed it, under the id that is pinned for its name; on first contact any id is taken, to be pinned.
+/// 1. The node signed it, under the id that is pinned for its name; on first contact any id is taken, to be
+///    pinned.
 /// 2. It is about the address that was asked for, and not dated in the future.
 /// 3. Every bundle carries the same device list, signed by the identity that is pinned (first contact: any).
 /// 4. The list is not older than the known one, and valid now.

@@ -30,7 +30,8 @@ extension EngramClient {
     }
   }
 
-  /// Signs that these messages were processed and tells the node, which removes them. Their bodies are erased here.
+  /// Signs that these messages were processed and tells the node, which removes them. Their bodies are erased
+  /// here.
   ///
   /// Durable when it returns, even if the node cannot be reached: then it is told later.
   /// - Parameter envelopeIDs: of received messages; unknown and already acknowledged ones are left out.
@@ -58,7 +59,7 @@ extension EngramClient {
 
   /// Messages as they arrive, over one live connection that is opened again whenever it ends.
   ///
-  /// The node pushes only as much as the reader has asked for, so a slow reader slows nobody else. Ends with an
-  /// error when the node refuses this device for good or is not the one that is trusted.
+  /// The node pushes only as much as the reader has asked for, so a slow reader slows nobody else. Ends with
+  /// an error when the node refuses this device for good or is not the one that is trusted.
   public func follow() -> MessageStream { MessageStream(client: self) }
 }

@@ -14,8 +14,8 @@ struct Registrar: Sendable {
 extension EngramClient {
   /// Makes the keys of a new client, proves them to its node, and leaves a home that `open` opens.
   ///
-  /// A run that was cut off can be repeated with the same arguments: keys and request are on the disk before the
-  /// node hears of them, and the very same request is sent again.
+  /// A run that was cut off can be repeated with the same arguments: keys and request are on the disk before
+  /// the node hears of them, and the very same request is sent again.
   /// - Parameters:
   ///   - home: a folder, made with mode 0700 if it does not exist.
   ///   - node: `HOST:PORT` of the node.

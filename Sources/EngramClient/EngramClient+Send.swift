@@ -20,7 +20,8 @@ extension EngramClient {
   }
 
   /// `send` for many messages: sealed in few transactions and transmitted together, in their order.
-  /// - Returns: one result per message, in order. Messages that were refused before sealing have no envelope id.
+  /// - Returns: one result per message, in order. Messages that were refused before sealing have no envelope
+  ///   id.
   /// - Throws: `EngramError` when the local store fails.
   public func sendBatch(_ messages: [OutgoingMessage]) async throws -> [SentMessage] {
     try await publicly {
@@ -83,7 +84,8 @@ extension EngramClient {
           let wait = min(ClientLimits.pollSecondsMax, max(1, Int((deadline - now) / 1_000)))
           _ = try await mailbox.fetch(max: ClientLimits.itemsPerFetch, waitSeconds: wait)
         } else {
-          // Another process of this home receives and stores the receipts; there is nothing to wait on but time.
+          // Another process of this home receives and stores the receipts; there is nothing to wait on but
+          // time.
           try await Task.sleep(for: .milliseconds(100))
         }
       }

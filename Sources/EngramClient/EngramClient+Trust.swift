@@ -5,8 +5,8 @@ internal import EngramCrypto
 extension EngramClient {
   /// What is known about a correspondent's identity, after asking the directory once more.
   ///
-  /// Two people compare the safety number over another channel (by voice, on paper). If it is the same on both
-  /// sides, nobody stands between them, their own nodes included.
+  /// Two people compare the safety number over another channel (by voice, on paper). If it is the same on
+  /// both sides, nobody stands between them, their own nodes included.
   public func trust(_ address: String) async throws -> TrustReport {
     try await publicly {
       let address = try Address(checking: address)
@@ -20,8 +20,8 @@ extension EngramClient {
     }
   }
 
-  /// A person has compared the safety number that `trust` showed: the key that is offered now is the right one, or
-  /// the pinned one if no other is offered.
+  /// A person has compared the safety number that `trust` showed: the key that is offered now is the right
+  /// one, or the pinned one if no other is offered.
   /// - Parameter safetyNumber: the number that was compared; refused when it is no longer the one on offer.
   public func approve(_ address: String, safetyNumber: String? = nil) async throws -> TrustReport {
     try await publicly {

@@ -14,9 +14,9 @@ internal import Glibc
 /// }
 /// ```
 ///
-/// What `send` returns is durable in `<home>/client.db` before the first byte leaves, and is sent again by later
-/// calls until the node has signed for it. A received message is handed out until it is acknowledged, and never
-/// again afterwards. Several processes may share a home; one at a time receives.
+/// What `send` returns is durable in `<home>/client.db` before the first byte leaves, and is sent again by
+/// later calls until the node has signed for it. A received message is handed out until it is acknowledged,
+/// and never again afterwards. Several processes may share a home; one at a time receives.
 public final class EngramClient: Sendable {
   let core: ClientCore
   let mailbox: Mailbox

@@ -9,7 +9,8 @@ struct InboundResult: Sendable {
   var acks: [MailboxAck] = []
   /// Envelopes among the acks, to be marked as settled once the node has them.
   var settles: [EnvelopeID] = []
-  /// Items that are neither kept for the application nor acknowledged: a person or a later certificate decides.
+  /// Items that are neither kept for the application nor acknowledged: a person or a later certificate
+  /// decides.
   var held = 0
   /// Messages that were new.
   var stored = 0
@@ -27,8 +28,8 @@ struct InboundResult: Sendable {
 /// 7. place in the sender's chain judged; a gap is an alarm, a fork is refused
 /// 8. plaintext, chain place, pin and prekey use: committed together
 ///
-/// What cannot be opened is answered with a signed `failed` receipt and remembered as an alarm. Nothing else goes
-/// outward.
+/// What cannot be opened is answered with a signed `failed` receipt and remembered as an alarm. Nothing else
+/// goes outward.
 struct Inbound {
   let account: AccountRow
   let device: SigningKey
@@ -112,7 +113,8 @@ struct Inbound {
     }
   }
 
-  /// Step 3. A message that was answered gets the same answer; one that the application still has is left alone.
+  /// Step 3. A message that was answered gets the same answer; one that the application still has is left
+  /// alone.
   private func repeats(
     _ id: EnvelopeID, _ seq: UInt64, in rows: ClientTransaction, _ result: inout InboundResult
   ) throws -> Bool {

@@ -2,8 +2,8 @@ internal import EngramClientStore
 internal import EngramCore
 internal import Synchronization
 
-/// How much more the node may push: what is granted and not yet here, and what is here and not yet read, never add
-/// up to more than the window. Granted in halves, so that a message costs far less than a frame.
+/// How much more the node may push: what is granted and not yet here, and what is here and not yet read,
+/// never add up to more than the window. Granted in halves, so that a message costs far less than a frame.
 struct CreditWindow: Sendable {
   let size: Int
   private(set) var granted = 0

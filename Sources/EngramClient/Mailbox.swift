@@ -1,8 +1,8 @@
 internal import EngramClientStore
 internal import EngramCore
 
-/// The receiving side of one client: what was fetched, handed out and acknowledged. One process per home receives at
-/// a time, so that no message is shown twice.
+/// The receiving side of one client: what was fetched, handed out and acknowledged. One process per home
+/// receives at a time, so that no message is shown twice.
 actor Mailbox {
   private let core: ClientCore
   private var lock: HomeLock?
@@ -61,7 +61,8 @@ actor Mailbox {
 
   /// Messages that the application has not been given by this process, in order of arrival.
   func take(max: Int) async throws -> [ReceivedMessage] {
-    // Not a suspension point between reading and moving the cursor: two callers must not be given the same message.
+    // Not a suspension point between reading and moving the cursor: two callers must not be given the same
+    // message.
     let rows = try core.store.read { try $0.unacknowledged(after: handedThrough, limit: max) }
     if let last = rows.last { handedThrough = last.row }
     return rows.map(ReceivedMessage.init)
@@ -79,8 +80,8 @@ extension ReceivedMessage {
 }
 
 extension ClientCore {
-  /// Tells the node what this device has to say about its items. What does not arrive is said again later: signed
-  /// receipts are on the disk, and the node repeats what nobody acknowledged.
+  /// Tells the node what this device has to say about its items. What does not arrive is said again later:
+  /// signed receipts are on the disk, and the node repeats what nobody acknowledged.
   func deliver(_ acks: [MailboxAck], settling ids: [EnvelopeID]) async {
     guard !acks.isEmpty else { return }
     let seqs = acks.map(\.seq)

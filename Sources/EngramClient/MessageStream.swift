@@ -35,7 +35,8 @@ final class Follower: Sendable {
   }
 }
 
-/// Messages between the connection and the reader. Bounded by credit: the node sends no more than was granted.
+/// Messages between the connection and the reader. Bounded by credit: the node sends no more than was
+/// granted.
 actor MessageQueue {
   private var messages: [ReceivedMessage] = []
   private var first = 0

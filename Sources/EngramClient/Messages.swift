@@ -4,8 +4,8 @@ public struct SendOptions: Sendable {
   public var type = "DIRECT"
   /// `LOW`, `NORMAL`, `HIGH`, `URGENT` or `CRITICAL`.
   public var priority = "NORMAL"
-  /// How long it may wait for its recipient, in seconds, at most 30 days. Devices refuse more than they are set
-  /// to accept, seven days unless changed.
+  /// How long it may wait for its recipient, in seconds, at most 30 days. Devices refuse more than they are
+  /// set to accept, seven days unless changed.
   public var ttlSeconds: UInt64 = 7 * 24 * 3_600
   /// The conversation, 32 hexadecimal digits; nil starts a new one.
   public var thread: String?
@@ -13,8 +13,8 @@ public struct SendOptions: Sendable {
   public var replyTo: String?
   /// Not to be delivered before this time, in milliseconds since 1970.
   public var notBeforeMs: UInt64?
-  /// Compress the body before sealing. Only for bodies of one origin: beside text that somebody else chose, the
-  /// length of the compressed body tells about the rest.
+  /// Compress the body before sealing. Only for bodies of one origin: beside text that somebody else chose,
+  /// the length of the compressed body tells about the rest.
   public var compress = false
 
   public init() {}

@@ -5,10 +5,15 @@ internal import FoundationEssentials
 /// What the node says about itself, before anyone has proved anything beyond its TLS certificate.
 struct NodeDescription: Sendable, Decodable {
   let name: String
-  let node_id: String
+  let nodeID: String
+
+  private enum CodingKeys: String, CodingKey {
+    case name
+    case nodeID = "node_id"
+  }
 
   var parsed: (name: NodeName, id: NodeID)? {
-    guard let name = try? NodeName(name), let id = try? NodeID(parsing: node_id) else { return nil }
+    guard let name = try? NodeName(name), let id = try? NodeID(parsing: nodeID) else { return nil }
     return (name, id)
   }
 }
@@ -26,7 +31,12 @@ actor NodeAPI {
   }
   private struct Grant: Decodable {
     let session: String
-    let expires_ms: UInt64
+    let expiresMs: UInt64
+
+    private enum CodingKeys: String, CodingKey {
+      case session
+      case expiresMs = "expires_ms"
+    }
   }
 
   nonisolated let transport: NodeTransport
@@ -166,7 +176,7 @@ actor NodeAPI {
 
   private static func session(_ reply: NodeReply) -> Session? {
     (try? JSONDecoder().decode(Grant.self, from: Data(reply.body))).map {
-      Session(bearer: $0.session, expiresMs: $0.expires_ms)
+      Session(bearer: $0.session, expiresMs: $0.expiresMs)
     }
   }
 

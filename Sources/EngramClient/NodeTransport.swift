@@ -23,8 +23,8 @@ struct RealtimeSocket: Sendable {
   var close: @Sendable () async -> Void
 }
 
-/// How requests travel: over TLS (`NodeTransport.tls`), or inside one process in tests. Throws `EngramError` when no
-/// answer came.
+/// How requests travel: over TLS (`NodeTransport.tls`), or inside one process in tests. Throws `EngramError`
+/// when no answer came.
 struct NodeTransport: Sendable {
   var exchange: @Sendable (NodeRequest) async throws -> NodeReply
   /// Opens the WebSocket; an HTTP answer other than the upgrade comes back as `declined`.

@@ -2,13 +2,13 @@ internal import EngramClientStore
 internal import EngramCore
 internal import EngramCrypto
 
-/// Judges a receipt about a message of ours: it must be about an envelope that this device sealed, and signed with
-/// the key that is pinned for whoever it names.
+/// Judges a receipt about a message of ours: it must be about an envelope that this device sealed, and signed
+/// with the key that is pinned for whoever it names.
 ///
 /// - home node: the node id of the account.
 /// - recipient's node: the node id pinned for that node's name.
-/// - device: the key in the certificate of a device that the envelope was sealed for, certified by the recipient's
-///   pinned identity.
+/// - device: the key in the certificate of a device that the envelope was sealed for, certified by the
+///   recipient's pinned identity.
 struct ReceiptJudge {
   let account: AccountRow
   let credentials: CredentialCache

@@ -55,8 +55,8 @@ extension ClientTransaction {
       ])
     try execute(
       """
-      UPDATE alarm SET resolved_ms = ?3 WHERE kind = \(AlarmKind.gap.rawValue) AND kid = ?1 AND resolved_ms IS NULL
-        AND low <= ?2 AND high >= ?2
+      UPDATE alarm SET resolved_ms = ?3
+      WHERE kind = \(AlarmKind.gap.rawValue) AND kid = ?1 AND resolved_ms IS NULL AND low <= ?2 AND high >= ?2
         AND high - low + 1 = (
           SELECT count(*) FROM chain_in AS c WHERE c.kid = ?1 AND c.seq BETWEEN alarm.low AND alarm.high)
       """,

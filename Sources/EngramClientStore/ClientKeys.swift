@@ -99,8 +99,8 @@ package func readFile(_ path: String, maxBytes: Int = 64 << 20) throws(ClientSto
   }
 }
 
-/// Writes a file that must survive a power cut: temporary name, fsync, link under the real name (which fails if it
-/// is taken), fsync of the folder.
+/// Writes a file that must survive a power cut: temporary name, fsync, link under the real name (which fails
+/// if it is taken), fsync of the folder.
 package func writeNewFile(_ path: String, _ bytes: [UInt8]) throws(ClientStoreError) {
   let temporary = path + ".new"
   unlink(temporary)

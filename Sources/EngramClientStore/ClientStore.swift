@@ -5,8 +5,8 @@ internal import Glibc
 /// The client's one durable memory, `<home>/client.db`: what it promised to others and what others told it.
 ///
 /// Several commands may share a home. Each `write` is one transaction under the home's lock; when it returns,
-/// everything it did is on the disk, or nothing is. Secret columns are sealed under the storage key, which lives in
-/// the key file and nowhere else.
+/// everything it did is on the disk, or nothing is. Secret columns are sealed under the storage key, which
+/// lives in the key file and nowhere else.
 package final class ClientStore: Sendable {
   package let home: String
   private let queue: DatabaseQueue

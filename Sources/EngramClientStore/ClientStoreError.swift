@@ -46,8 +46,8 @@ package enum ClientStoreLimits {
   static let lockPollMs = 5
   /// How long a device accepts messages that wait, and so keeps the secrets of prekeys that have run out.
   package static let acceptedTTLMs: UInt64 = 7 * 24 * 3_600 * 1_000
-  /// A signed prekey is replaced after a day and may be sealed to for a week, so that a client which is offline
-  /// for some days can still be written to.
+  /// A signed prekey is replaced after a day and may be sealed to for a week, so that a client which is
+  /// offline for some days can still be written to.
   package static let prekeyRotationMs: UInt64 = 24 * 3_600 * 1_000
   package static let prekeyValidityMs: UInt64 = 7 * 24 * 3_600 * 1_000
   /// How long a directory answer is used without asking again.

@@ -1,7 +1,7 @@
 internal import Glibc
 
-/// An advisory lock on a file of the home, which dies with its process. Commands that share a home take turns: each
-/// holds it for one transaction (or, for the reader's lock, for as long as it receives).
+/// An advisory lock on a file of the home, which dies with its process. Commands that share a home take
+/// turns: each holds it for one transaction (or, for the reader's lock, for as long as it receives).
 package final class HomeLock: Sendable {
   private let descriptor: Int32
 

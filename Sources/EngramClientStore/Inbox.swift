@@ -80,14 +80,17 @@ extension ClientSnapshot {
   /// Receipts that are signed, and of which the node has not said that it has them.
   package func unsettled(limit: Int) throws -> [(id: EnvelopeID, ack: MailboxAck)] {
     try all(
-      "SELECT envelope_id, seq, receipt FROM inbox WHERE settled = 0 AND receipt IS NOT NULL ORDER BY row LIMIT ?",
+      """
+      SELECT envelope_id, seq, receipt FROM inbox WHERE settled = 0 AND receipt IS NOT NULL ORDER BY row LIMIT ?
+      """,
       [.number(limit)]
     ) { (try $0.id32(0), MailboxAck(seq: try $0.number(1), receipt: try $0.bytes(2))) }
   }
 }
 
 extension ClientTransaction {
-  /// Keeps an opened message, its body sealed under the storage key. Chain and prekey go in the same transaction.
+  /// Keeps an opened message, its body sealed under the storage key. Chain and prekey go in the same
+  /// transaction.
   package func insertMessage(_ message: OpenedMessage, seq: UInt64, isAfterGap: Bool, nowMs: UInt64) throws {
     let content = fields(capacity: message.body.count + 300) {
       $0.field(message.contentType)

@@ -25,8 +25,8 @@ package struct OutboxRow: Sendable {
 private let outboxColumns = "message_id, envelope_id, state, code, created_ms, expires_ms, attempts, envelope"
 
 extension ClientSnapshot {
-  /// Envelopes that the home node has not confirmed, oldest first; at least one if there is any, and then as many as
-  /// fit into `maxBytes`.
+  /// Envelopes that the home node has not confirmed, oldest first; at least one if there is any, and then as
+  /// many as fit into `maxBytes`.
   package func waiting(limit: Int, maxBytes: Int = .max) throws -> [OutboxRow] {
     let ids = try all(
       "SELECT message_id, length(envelope) FROM outbox WHERE state = 1 ORDER BY created_ms, rowid LIMIT ?",
@@ -66,8 +66,8 @@ extension ClientSnapshot {
 }
 
 extension ClientTransaction {
-  /// Keeps a sealed envelope. In the same transaction the chains to its recipients move on: a crash before the
-  /// commit leaves neither, after it both, and only what is committed is ever transmitted.
+  /// Keeps a sealed envelope. In the same transaction the chains to its recipients move on: a crash before
+  /// the commit leaves neither, after it both, and only what is committed is ever transmitted.
   package func insertSealed(
     _ id: MessageID, envelope: EnvelopeID, bytes: [UInt8], createdMs: UInt64, expiresMs: UInt64
   ) throws {
@@ -79,7 +79,8 @@ extension ClientTransaction {
       [.bytes(id.bytes), .bytes(envelope.bytes), .number(createdMs), .number(expiresMs), .bytes(bytes)])
   }
 
-  /// The home node answered for good. The body is replaced by its hash: the node holds it now, or nobody will.
+  /// The home node answered for good. The body is replaced by its hash: the node holds it now, or nobody
+  /// will.
   package func settle(_ id: MessageID, _ state: OutboxState, code: ErrorCode) throws {
     guard let row = try outbox(id), row.state == .waiting, state != .waiting else { return }
     let stub = (try? UnverifiedEnvelope(parsing: row.envelope)).map(stubBytes) ?? row.envelope

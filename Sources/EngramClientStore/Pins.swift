@@ -88,8 +88,8 @@ extension ClientTransaction {
       [.text(address.text), .bytes(identity.bytes)])
   }
 
-  /// A person compared safety numbers: `identity` is the correspondent's from now on. Device list, directory answer
-  /// and anything else that the old identity signed are dropped with it.
+  /// A person compared safety numbers: `identity` is the correspondent's from now on. Device list, directory
+  /// answer and anything else that the old identity signed are dropped with it.
   package func approvePeer(_ address: Address, identity: SigningPublicKey, nowMs: UInt64) throws {
     let changed = try peer(address)?.identity != identity
     try execute(

@@ -5,7 +5,8 @@ extension ClientSnapshot {
   package func schemaText() throws -> String {
     let statements = try all(
       """
-      SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND tbl_name NOT LIKE 'grdb_%' AND name NOT LIKE 'sqlite_%'
+      SELECT sql FROM sqlite_master
+      WHERE sql IS NOT NULL AND tbl_name NOT LIKE 'grdb_%' AND name NOT LIKE 'sqlite_%'
       ORDER BY tbl_name, type DESC, name
       """
     ) { try $0.text(0) }
@@ -14,9 +15,9 @@ extension ClientSnapshot {
 }
 
 extension ClientTransaction {
-  /// Forgets what no rule needs any more: received messages and chain places that expired (each chain keeps its
-  /// newest place), sent messages with their receipts a month after they expired, secrets of old prekeys, and all
-  /// but the newest alarms.
+  /// Forgets what no rule needs any more: received messages and chain places that expired (each chain keeps
+  /// its newest place), sent messages with their receipts a month after they expired, secrets of old prekeys,
+  /// and all but the newest alarms.
   package func purge(nowMs: UInt64) throws {
     let horizon = nowMs > Limits.dedupeGraceMs ? nowMs - Limits.dedupeGraceMs : 0
     let expired = try first(

@@ -1,6 +1,7 @@
 internal import GRDB
 
-/// The schema's history. Append only: a migration that was released never changes. `schema.sql` shows the sum.
+/// The schema's history. Append only: a migration that was released never changes. `schema.sql` shows the
+/// sum.
 enum Schema {
   /// Bound into every sealed column: raised when the meaning of one changes.
   static let sealingVersion: UInt32 = 1
@@ -36,7 +37,9 @@ enum Schema {
             high INTEGER NOT NULL DEFAULT 0,
             resolved_ms INTEGER
           ) STRICT;
-          CREATE UNIQUE INDEX alarm_once ON alarm (kind, address, ifnull(kid, x''), ifnull(envelope, x''), low, high);
+          CREATE UNIQUE INDEX alarm_once ON alarm (
+            kind, address, ifnull(kid, x''), ifnull(envelope, x''), low, high
+          );
           CREATE TABLE chain_in (
             kid BLOB NOT NULL CHECK (length(kid) = 16),
             seq INTEGER NOT NULL CHECK (seq > 0),

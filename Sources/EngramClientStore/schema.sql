@@ -24,7 +24,9 @@ CREATE TABLE alarm (
   high INTEGER NOT NULL DEFAULT 0,
   resolved_ms INTEGER
 ) STRICT;
-CREATE UNIQUE INDEX alarm_once ON alarm (kind, address, ifnull(kid, x''), ifnull(envelope, x''), low, high);
+CREATE UNIQUE INDEX alarm_once ON alarm (
+  kind, address, ifnull(kid, x''), ifnull(envelope, x''), low, high
+);
 CREATE TABLE chain_in (
   kid BLOB NOT NULL CHECK (length(kid) = 16),
   seq INTEGER NOT NULL CHECK (seq > 0),

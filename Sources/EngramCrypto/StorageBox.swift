@@ -1,8 +1,8 @@
 internal import CSodium
 internal import EngramCore
 
-/// The place of a sealed column. It is bound into the ciphertext, so that a value cannot be moved to another row,
-/// column or generation of the schema without being noticed.
+/// The place of a sealed column. It is bound into the ciphertext, so that a value cannot be moved to another
+/// row, column or generation of the schema without being noticed.
 package struct StoragePlace: Sendable {
   let bound: [UInt8]
 

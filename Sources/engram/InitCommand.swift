@@ -57,7 +57,12 @@ struct InitCommand: AsyncParsableCommand {
     try Terminal.write(
       common.json
         ? jsonLine(AccountForm(account))
-        : "registered \(account.address) with \(account.node)\nnode id: \(account.nodeID)\nhome: \(account.home)\n"
+        : """
+        registered \(account.address) with \(account.node)
+        node id: \(account.nodeID)
+        home: \(account.home)
+
+        """
     )
   }
 }

@@ -23,7 +23,7 @@ enum Terminal {
   static func ask(_ prompt: String) throws -> String {
     guard isatty(STDIN_FILENO) == 1 else {
       throw ValidationError(
-        "a passphrase is needed and there is no terminal to ask on; set ENGRAM_PASSPHRASE_FILE or --passphrase-file"
+        "no terminal to ask for the passphrase on; set ENGRAM_PASSPHRASE_FILE or --passphrase-file"
       )
     }
     FileHandle.standardError.write(Data(prompt.utf8))
@@ -43,8 +43,8 @@ enum Terminal {
     return line
   }
 
-  /// Text of others for a terminal: control characters, which could move the cursor or recolour what was shown
-  /// before, become visible escapes. Line ends and tabs stay.
+  /// Text of others for a terminal: control characters, which could move the cursor or recolour what was
+  /// shown before, become visible escapes. Line ends and tabs stay.
   static func printable(_ text: some StringProtocol) -> String {
     var out = String.UnicodeScalarView()
     for scalar in text.unicodeScalars {

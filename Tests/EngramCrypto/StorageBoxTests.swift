@@ -50,9 +50,12 @@ struct StorageBoxTests {
   }
 
   @Test("secrets come back in guarded memory, byte for byte")
-  func secrets() throws {
+  func secrets() {
     let secret = SecretBytes.random(32)
-    let opened = try #require(box.openSecret(box.seal(secret, at: place()), at: place()))
+    guard let opened = box.openSecret(box.seal(secret, at: place()), at: place()) else {
+      Issue.record("the secret does not open")
+      return
+    }
     let same = secret.withUnsafeBytes { a in opened.withUnsafeBytes { b in a.elementsEqual(b) } }
     #expect(same)
   }
