@@ -154,6 +154,7 @@ package final class FederationService: DirectoryPort, Sendable {
       link.channel.closeFuture.whenComplete { _ in cut.cancel() }
     }
     for link in links { try? await link.channel.closeFuture.get() }
+    node.setDirectoryPort(nil)
   }
 
   /// Takes a connection whose TLS handshake chose `applicationProtocol`, on its event loop. A peer that is not

@@ -124,7 +124,11 @@ extension LinkHandler {
 
   func learn(_ certificate: CertificateItem) {
     guard let port else { return }
-    node.learn(certificate, from: peer.name) { port.post(.certificateLearned($0)) }
+    // Four signatures to check before it is stored: too much for the event loop when a link brings many.
+    environment.pool.submit { [node, peer] state in
+      guard case .active = state else { return port.post(.certificateLearned(.shuttingDown)) }
+      node.learn(certificate, from: peer.name) { port.post(.certificateLearned($0)) }
+    }
   }
 
   func settle(through: UInt64, _ items: [AckFrame.Item]) {

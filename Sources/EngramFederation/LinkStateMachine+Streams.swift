@@ -76,11 +76,11 @@ extension LinkStateMachine {
     case .certificateLearned(let code):
       session?.inbound.certificateLearned()
       // A certificate that is wrong refuses its envelopes; one that we could not store must come again.
-      if code.fault == .node || code.fault == .operator { fail(code) }
+      if code.isOurFailure { fail(code) }
     case .batchCommitted(let batch, let items):
       for frame in session?.inbound.committed(batch, items) ?? [] { send(.ack, frame) }
     case .receiptsCommitted(let ticket, let code):
-      if code.fault == .node || code.fault == .operator { return fail(code) }
+      if code.isOurFailure { return fail(code) }
       if let ack = session?.receiptsIn.committed(ticket) { send(.receiptsAck, ack.encoded()) }
     default: break
     }
@@ -129,6 +129,11 @@ extension LinkStateMachine {
     default: break
     }
   }
+}
+
+extension ErrorCode {
+  /// Storage or shutdown: what came was not wrong, and must come again.
+  fileprivate var isOurFailure: Bool { fault == .node || fault == .operator || self == .shuttingDown }
 }
 
 /// Why the peer's frame ends the link.

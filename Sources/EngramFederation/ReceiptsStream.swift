@@ -61,7 +61,7 @@ struct ReceiptsOutStream: Sendable {
     guard hasFrames, let row = queue.popFirst() else { return nil }
     inFlightReceipts += row.receipts.count
     flights.append(Flight(seq: row.seq, receipts: row.receipts.count))
-    return ReceiptsFrame(epoch: epoch, firstSeq: row.seq, receipts: row.receipts.map { $0[...] }).encoded()
+    return ReceiptsFrame(epoch: epoch, seq: row.seq, receipts: row.receipts.map { $0[...] }).encoded()
   }
 
   /// Returns the number to settle, nil when the ack says nothing new.
@@ -90,15 +90,15 @@ struct ReceiptsInStream: Sendable {
   var isIdle: Bool { undecidedRows == 0 }
 
   mutating func take(_ frame: ReceiptsFrame) throws(LinkRefusal) -> ReceiptsTicket {
-    guard frame.epoch == epoch, frame.firstSeq > lastSeq else { throw LinkRefusal(.nonCanonical) }
+    guard frame.epoch == epoch, frame.seq > lastSeq else { throw LinkRefusal(.nonCanonical) }
     let count = frame.receipts.count
     guard undecidedRows == 0 || undecidedReceipts + count <= windowReceipts else {
       throw LinkRefusal(.windowExceeded)
     }
-    lastSeq = frame.firstSeq
+    lastSeq = frame.seq
     undecidedRows += 1
     undecidedReceipts += count
-    return ReceiptsTicket(epoch: epoch, seq: frame.firstSeq, count: count)
+    return ReceiptsTicket(epoch: epoch, seq: frame.seq, count: count)
   }
 
   mutating func committed(_ ticket: ReceiptsTicket) -> ReceiptsAckFrame {

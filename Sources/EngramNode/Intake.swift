@@ -34,6 +34,7 @@ extension Node {
 
   // 1.
   private func parseEnvelope(_ bytes: [UInt8]) throws(ErrorCode) -> UnverifiedEnvelope {
+    guard bytes.count <= settings.envelopeBytesMax else { throw .tooLarge }
     do throws(CodecError) { return try UnverifiedEnvelope(parsing: bytes) } catch { throw error.code }
   }
 

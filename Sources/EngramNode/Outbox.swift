@@ -49,7 +49,9 @@ extension Node {
       try $0.deliveries(known.envelopes, after: seq, maxCount: maxCount, maxBytes: maxBytes)
     }
     return try rows.filter { $0.expiresMs > now }.map { row throws(ErrorCode) in
-      OutboundEnvelope(seq: row.seq, bytes: try pruned(row.bytes, for: peer), senderKid: row.senderKid)
+      OutboundEnvelope(
+        seq: row.seq, bytes: try pruned(row.bytes, for: peer), senderKid: row.senderKid,
+        senderListVersion: try roster.device(row.senderKid)?.list.version ?? 0)
     }
   }
 

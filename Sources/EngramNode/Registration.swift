@@ -49,6 +49,7 @@ extension Node {
     guard let name = try transaction.takeInvite(registration.invite, nowMs: group.nowMs), name == address.name,
       address.node == identity.name
     else { throw ErrorCode.inviteInvalid }
+    guard try transaction.counts().clients < settings.clientsMax else { throw ErrorCode.quotaExceeded }
     guard try transaction.client(address) == nil, try transaction.device(certificate.kid) == nil else {
       throw ErrorCode.nameTaken
     }
@@ -83,6 +84,30 @@ extension Node {
         try group.transaction.setSignedPrekey(
           of: session.kid, id: prekey.body.id, bytes: prekey.bytes, notAfterMs: prekey.body.notAfterMs)
         group.afterCommit { _ in completion(.none) }
+      } refused: { completion($0) })
+  }
+
+  /// Replaces the client's device list by a newer one, signed by its identity key. Lists run out after 30 days at the
+  /// latest, so every client does this from time to time. The session's own device must stay active in it.
+  package func putDeviceList(
+    _ bytes: [UInt8], _ session: ClientSession, completion: @escaping @Sendable (ErrorCode) -> Void
+  ) {
+    let list: DeviceList
+    do throws(CredentialError) { list = try DeviceList(verifying: bytes) } catch { return completion(error.code) }
+    guard list.body.address == session.address, list.body.isActive(session.kid),
+      list.body.issuedMs <= clock.nowMs() + Limits.clockSkewMs, clock.nowMs() < list.body.validUntilMs
+    else { return completion(.badCertificate) }
+    commitLoop.submit(
+      CommitCommand(weight: 1) { [self] group in
+        guard let client = try group.transaction.client(session.address) else { throw ErrorCode.notFound }
+        guard client.identity == list.body.identity else { throw ErrorCode.identityChanged }
+        guard list.body.version > client.listVersion else { throw ErrorCode.staleDeviceList }
+        try group.transaction.updateDeviceList(session.address, list: bytes, version: list.body.version)
+        let kids = try group.transaction.devices(of: session.address).map(\.kid)
+        group.afterCommit { [self] _ in
+          roster.forget(kids)
+          completion(.none)
+        }
       } refused: { completion($0) })
   }
 

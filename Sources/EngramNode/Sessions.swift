@@ -66,7 +66,7 @@ extension Node {
       let mailbox = device.mailbox, device.certificate.body.address == token.address,
       token.verify(key: device.certificate.key, node: identity.id, nowMs: now) == .none
     else { return .failure(.tokenInvalid) }
-    let standing = device.standing(nowMs: now)
+    let standing = device.loginStanding(nowMs: now)
     guard standing == .none else { return .failure(standing) }
     let session = ClientSession(
       address: token.address, kid: token.kid, mailbox: mailbox, expiresMs: now + settings.sessionMs)
@@ -99,7 +99,7 @@ extension Node {
     let now = clock.nowMs()
     guard let session = sessions.session(bearer), session.expiresMs > now else { return .failure(.sessionExpired) }
     guard let device = try? roster.device(session.kid) else { return .failure(.sessionExpired) }
-    let standing = device.standing(nowMs: now)
+    let standing = device.loginStanding(nowMs: now)
     return standing == .none ? .success(session) : .failure(standing)
   }
 

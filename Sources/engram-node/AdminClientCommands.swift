@@ -46,6 +46,9 @@ struct ClientCommand: AsyncParsableCommand {
     @OptionGroup var options: AdminOptions
 
     private struct Answer: Decodable {
+      var clients: [Client]
+    }
+    private struct Client: Decodable {
       var address: String
       var devices: [String]
       var disabled: Bool
@@ -58,7 +61,7 @@ struct ClientCommand: AsyncParsableCommand {
         let connection = try AdminConnection(client.admin.options, options)
         let data = try await connection.raw("GET", "clients")
         if connection.json { return print(String(decoding: data, as: UTF8.self)) }
-        let clients = try JSONDecoder().decode([Answer].self, from: Data(data))
+        let clients = try connection.decode(data, as: Answer.self).clients
         guard !clients.isEmpty else { return print("no clients yet; `admin client invite NAME` makes an invite") }
         printTable(
           ["ADDRESS", "STATE", "DEVICES", "WAITING", "SINCE"],

@@ -51,7 +51,10 @@ struct AdminConnection {
   func send<Answer: Decodable>(
     _ method: String, _ path: String, body: (any Encodable)? = nil, as _: Answer.Type = Answer.self
   ) async throws -> Answer {
-    let data = try await raw(method, path, body: body)
+    try decode(try await raw(method, path, body: body))
+  }
+
+  func decode<Answer: Decodable>(_ data: [UInt8], as _: Answer.Type = Answer.self) throws -> Answer {
     do { return try JSONDecoder().decode(Answer.self, from: Data(data)) } catch {
       throw Failure(.failed, "the node's answer could not be read", hint: "is it of the same version?")
     }
@@ -105,15 +108,14 @@ struct StatusCommand: AsyncParsableCommand {
       let connection = try AdminConnection(admin.options, options)
       let data = try await connection.raw("GET", "status")
       if connection.json { return print(String(decoding: data, as: UTF8.self)) }
-      let status = try JSONDecoder().decode(StatusAnswer.self, from: Data(data))
-      let peers = try await connection.send("GET", "peers", as: [PeerAnswer].self)
+      let status = try connection.decode(data, as: StatusAnswer.self)
       print("node      \(status.name)\nnode id   \(status.node_id)\nready     \(status.ready ? "yes" : "no")")
       print("clients   \(status.clients) (\(status.devices) devices, \(status.sessions) sessions)")
       print("messages  \(status.messages) (\(status.open_deliveries) deliveries open, \(status.notices) receipts waiting)")
       print("store     \(status.store_bytes) bytes\nsince     \(timeText(status.started_ms))")
-      if !peers.isEmpty {
+      if !status.peers.isEmpty {
         print("")
-        printPeers(peers)
+        printPeers(status.peers)
       }
     }
   }
@@ -131,4 +133,5 @@ struct StatusAnswer: Decodable {
   var notices: Int
   var store_bytes: Int
   var started_ms: UInt64
+  var peers: [PeerAnswer]
 }

@@ -29,6 +29,16 @@ func printPeers(_ peers: [PeerAnswer]) {
     })
 }
 
+/// All peers in a table, or the node's JSON as it came.
+private func showPeers(_ connection: AdminConnection) async throws {
+  struct Answer: Decodable { var peers: [PeerAnswer] }
+  let data = try await connection.raw("GET", "peers")
+  if connection.json { return print(String(decoding: data, as: UTF8.self)) }
+  let peers = try connection.decode(data, as: Answer.self).peers
+  guard !peers.isEmpty else { return print("no peers yet; `admin peer add CARD` pins one") }
+  printPeers(peers)
+}
+
 struct PeerCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "peer", abstract: "Pin, list and remove the organisations that this node federates with.",
@@ -79,28 +89,24 @@ struct PeerCommand: AsyncParsableCommand {
 
     func run() async throws {
       try await reporting {
-        let connection = try AdminConnection(peer.admin.options, options)
-        let data = try await connection.raw("GET", "peers")
-        if connection.json { return print(String(decoding: data, as: UTF8.self)) }
-        let peers = try JSONDecoder().decode([PeerAnswer].self, from: Data(data))
-        guard !peers.isEmpty else { return print("no peers yet; `admin peer add CARD` pins one") }
-        printPeers(peers)
+        try await showPeers(try AdminConnection(peer.admin.options, options))
       }
     }
   }
 
   struct StatusCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "status", abstract: "One peer in detail.")
+    static let configuration = CommandConfiguration(commandName: "status", abstract: "One peer in detail, or all peers in a table.")
     @ParentCommand var peer: PeerCommand
     @OptionGroup var options: AdminOptions
-    @Argument(help: "The peer's name.") var name: String
+    @Argument(help: "The peer's name; left out, all peers are listed.") var name: String?
 
     func run() async throws {
       try await reporting {
         let connection = try AdminConnection(peer.admin.options, options)
+        guard let name else { return try await showPeers(connection) }
         let data = try await connection.raw("GET", "peers/\(name)")
         if connection.json { return print(String(decoding: data, as: UTF8.self)) }
-        let status = try JSONDecoder().decode(PeerAnswer.self, from: Data(data))
+        let status = try connection.decode(data, as: PeerAnswer.self)
         print("peer        \(status.name)\nnode id     \(status.node_id)\nendpoint    \(status.endpoint)")
         print("state       \(status.state) since \(timeText(status.since_ms))")
         print("queued      \(status.queued)\nin flight   \(status.in_flight)\nattempts    \(status.attempts)")

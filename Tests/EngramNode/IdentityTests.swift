@@ -101,6 +101,28 @@ struct IdentityTests {
     #expect(code(fixture.wait { fixture.node.openSession(token: token, completion: $0) }) == .clientDisabled)
   }
 
+  @Test("a device list that ran out stops sending, not logging in, until a newer one is put")
+  func deviceLists() throws {
+    _ = try fixture.join(alice)
+    let bob = try TestDevice("bob@acme.example")
+    _ = try fixture.join(bob)
+    fixture.clock.advance(ms: 30 * TestTime.dayMs)
+    let now = fixture.clock.nowMs()
+    let session = try fixture.login(alice)
+    func send() throws -> ErrorCode {
+      fixture.send(try sealText("m", from: alice, to: [bob], nowMs: now).bytes, session).code
+    }
+    #expect(try send() == .staleDeviceList)
+    func put(_ device: TestDevice) -> ErrorCode {
+      fixture.wait { fixture.node.putDeviceList(device.list.bytes, session, completion: $0) }
+    }
+    #expect(put(alice) == .badCertificate)
+    #expect(put(try TestDevice("alice@acme.example", nowMs: now)) == .staleDeviceList)
+    #expect(put(try TestDevice("bob@acme.example", nowMs: now, listVersion: 2)) == .badCertificate)
+    #expect(put(try TestDevice("alice@acme.example", nowMs: now, listVersion: 2)) == .none)
+    #expect(try send() == .none)
+  }
+
   @Test("a directory answer is countersigned and carries what a sender needs")
   func directory() throws {
     _ = try fixture.join(alice)
