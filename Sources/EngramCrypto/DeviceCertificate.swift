@@ -75,6 +75,12 @@ package struct DeviceList: Sendable {
     self.bytes = bytes
   }
 
+  /// A list issued in the future is not believed either: it would outlive the 30 days that bound how long a
+  /// revoked device can still pass for active.
+  package func isValid(atMs now: UInt64) -> Bool {
+    body.issuedMs <= now + Limits.clockSkewMs && now < body.validUntilMs
+  }
+
   package static func issue(_ body: DeviceListBody, identity: SigningKey) -> [UInt8] {
     let encoded = body.encoded()
     return SignedBytes(body: encoded, signatures: [identity.sign("device-list-sig", encoded[...])]).encoded()
@@ -100,6 +106,10 @@ package struct Prekey: Sendable {
     }
     guard isUsableSealingKey(body.key) else { throw .signature(.weakKey) }
     self.bytes = bytes
+  }
+
+  package func isValid(atMs now: UInt64) -> Bool {
+    body.notBeforeMs <= now + Limits.clockSkewMs && now < body.notAfterMs
   }
 
   package static func issue(_ body: PrekeyBody, device: SigningKey) -> [UInt8] {

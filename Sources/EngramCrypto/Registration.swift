@@ -44,7 +44,7 @@ package struct VerifiedRegistration: Sendable {
     guard list.body.address == body.address, list.body.identity == body.identity,
       list.body.isActive(certificate.kid), prekey.body.kind == .signed
     else { throw .inconsistent(.badCertificate) }
-    guard certificate.isValid(atMs: nowMs), nowMs < list.body.validUntilMs, nowMs < prekey.body.notAfterMs else {
+    guard certificate.isValid(atMs: nowMs), list.isValid(atMs: nowMs), prekey.isValid(atMs: nowMs) else {
       throw .inconsistent(.badCertificate)
     }
     let parts = registrationParts(node: node, certificate: body, inviteToken: request.inviteToken)

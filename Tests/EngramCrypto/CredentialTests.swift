@@ -92,6 +92,19 @@ struct CredentialTests {
     #expect(!alice.certificate.isValid(atMs: body.notAfterMs))
   }
 
+  @Test("a list and a prekey count from their start, less the allowed skew, up to their end")
+  func listAndPrekeyTimes() {
+    let (list, prekey) = (alice.list.body, alice.prekey.body)
+    #expect(alice.list.isValid(atMs: list.issuedMs - Limits.clockSkewMs))
+    #expect(!alice.list.isValid(atMs: list.issuedMs - Limits.clockSkewMs - 1))
+    #expect(alice.list.isValid(atMs: list.validUntilMs - 1))
+    #expect(!alice.list.isValid(atMs: list.validUntilMs))
+    #expect(alice.prekey.isValid(atMs: prekey.notBeforeMs - Limits.clockSkewMs))
+    #expect(!alice.prekey.isValid(atMs: prekey.notBeforeMs - Limits.clockSkewMs - 1))
+    #expect(alice.prekey.isValid(atMs: prekey.notAfterMs - 1))
+    #expect(!alice.prekey.isValid(atMs: prekey.notAfterMs))
+  }
+
   @Test("a list with devices out of order or twice, or valid too long, is refused")
   func listForm() throws {
     let kids = [alice.kid, bob.kid].sorted()
@@ -182,6 +195,9 @@ struct CredentialTests {
     let revoked = try TestDevice("alice@acme.example", state: .revoked)
     #expect(register { $0.deviceList = revoked.list.bytes } == .badCertificate)
     #expect(register(nowMs: TestTime.startMs + 31 * TestTime.dayMs) == .badCertificate)
+    let later = try TestDevice("alice@acme.example", nowMs: TestTime.startMs + Limits.clockSkewMs + 1)
+    #expect(register { $0.deviceList = later.list.bytes } == .badCertificate, "a list from the future")
+    #expect(register { $0.signedPrekey = later.prekey.bytes } == .badCertificate, "a prekey from the future")
   }
 
   @Test("safety numbers have twelve groups, do not depend on who looks, and change with any key")

@@ -264,8 +264,14 @@ def sealed_cases(base, alice, stream):
     zeros = zstd_compress(bytes(11 << 20))
     frame = zstd_compress(row(b"text/plain", b"a" * 5000))
     skippable = bytes.fromhex("502a4d18") + bytes.fromhex("04000000") + b"skip"
-    # Magic, descriptor 0 (no content size), window, one last raw block: RFC 8878, section 3.1.1.
-    undeclared = frame[:4] + b"\x00\x58" + (1 | len(message) << 3).to_bytes(3, "little") + message
+    # Magic, descriptor, window, content size if declared, one last raw block: RFC 8878, section 3.1.1.
+    block = (1 | len(message) << 3).to_bytes(3, "little") + message
+    undeclared = frame[:4] + b"\x00\x58" + block
+
+    def declaring(size):
+        return frame[:4] + b"\xc0\x58" + size.to_bytes(8, "little") + block
+
+    assert E.unpad(E.pad(1, declaring(len(message)))) == ("text/plain", b"the honest text")
     bodies = [
         ("padding that is not zero", E.pad(0, message, fill=b"\1")),
         ("one padding bit set", E.pad(0, message)[:-1] + b"\1"),
@@ -275,6 +281,11 @@ def sealed_cases(base, alice, stream):
         ("a body without content type", E.pad(0, lp(b"only one field"))),
         ("a content type that is not UTF-8", E.pad(0, row(b"\xff", b"x"))),
         ("two zstd frames", E.pad(1, zstd_compress(message[:9]) + zstd_compress(message[9:]))),
+        ("a zstd frame and an empty one", E.pad(1, zstd_compress(message) + zstd_compress(b""))),
+        ("a skippable frame behind the frame", E.pad(1, zstd_compress(message) + skippable)),
+        ("a zstd frame that declares a pebibyte", E.pad(1, declaring(2**50))),
+        ("a zstd frame that declares a byte more than it holds", E.pad(1, declaring(len(message) + 1))),
+        ("a zstd frame that declares a byte less than it holds", E.pad(1, declaring(len(message) - 1))),
         ("a zstd frame with bytes behind", E.pad(1, zstd_compress(message) + b"\0")),
         ("a skippable frame before the frame", E.pad(1, skippable + zstd_compress(message))),
         ("half a zstd frame", E.pad(1, frame[: len(frame) // 2])),
