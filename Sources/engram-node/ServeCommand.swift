@@ -3,14 +3,15 @@ import EngramConfig
 import EngramCore
 import EngramStore
 import Foundation
+import UnixSignals
 
 struct ServeCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "serve", abstract: "Run the node until it is told to stop (SIGTERM or SIGINT).",
     discussion: """
-      Listens for clients and peers on one port, and for `engram-node admin` on a Unix socket. On SIGTERM it stops \
-      taking new work, commits what is queued, says goodbye to peers, and ends within the configured drain time. \
-      Standard error carries the log; once the node listens, standard output says where.
+      Listens for clients and peers on one port, and for `engram-node admin` on a Unix socket. On SIGTERM it \
+      stops taking new work, commits what is queued, says goodbye to peers, and ends within the configured \
+      drain time. Standard error carries the log; once the node listens, standard output says where.
 
         engram-node serve --config federation.toml
       """)
@@ -20,7 +21,8 @@ struct ServeCommand: AsyncParsableCommand {
   @Option(
     help: ArgumentHelp(
       "How commits reach the disk: full, or normal, which loses acknowledged messages in a power cut.",
-      discussion: "Only the power-cut test uses `normal`, as the control that must fail.", visibility: .hidden))
+      discussion: "Only the power-cut test uses `normal`, as the control that must fail.", visibility: .hidden
+    ))
   var synchronous = "full"
 
   func run() async throws {
@@ -38,30 +40,9 @@ struct ServeCommand: AsyncParsableCommand {
       let port = try await service.start()
       print("engram-node \(configuration.name) listens on \(configuration.listen.host):\(port)")
       fflush(nil)
-      await StopSignals().wait()
+      for await _ in await UnixSignalsSequence(trapping: .sigterm, .sigint) { break }
+      // Trapping ended with the loop: a second signal ends the process at once.
       await service.stop()
-    }
-  }
-}
-
-/// SIGTERM and SIGINT as something to wait for. A second one ends the process at once.
-private struct StopSignals {
-  func wait() async {
-    let signals = AsyncStream<Int32> { continuation in
-      let sources = [SIGTERM, SIGINT].map { number in
-        signal(number, SIG_IGN)
-        let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-        source.setEventHandler { continuation.yield(number) }
-        source.resume()
-        return source
-      }
-      continuation.onTermination = { _ in for source in sources { source.cancel() } }
-    }
-    for await number in signals {
-      signal(SIGTERM, SIG_DFL)
-      signal(SIGINT, SIG_DFL)
-      _ = number
-      return
     }
   }
 }

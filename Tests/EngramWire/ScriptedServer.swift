@@ -66,12 +66,15 @@ final class ScriptedServer: Sendable {
 
   deinit { try? FileManager.default.removeItem(atPath: directory) }
 
-  static func start(_ transport: Transport, _ script: @escaping Script) async throws -> ScriptedServer {
+  static func start(
+    _ transport: Transport, on group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton,
+    _ script: @escaping Script
+  ) async throws -> ScriptedServer {
     let directory = NSTemporaryDirectory() + "wire-" + UUID().uuidString
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
     let log = Log()
     let box = transport == .tls ? try makeContext(in: directory) : nil
-    let bootstrap = ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+    let bootstrap = ServerBootstrap(group: group)
       .childChannelInitializer { child in
         child.eventLoop.makeCompletedFuture {
           if let box { try child.pipeline.syncOperations.addHandler(box.makeHandler()) }

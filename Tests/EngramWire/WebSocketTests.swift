@@ -1,6 +1,7 @@
 import EngramTLS
 import EngramWire
 import NIOCore
+import NIOPosix
 import Synchronization
 import Testing
 
@@ -188,10 +189,14 @@ struct WebSocketTests {
 
   @Test("a peer that answers no ping is given up, one that does is kept", arguments: [true, false])
   func silence(answers: Bool) async throws {
+    // An event loop of its own: other tests keep the shared ones busy for longer than an interval.
+    let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     var limits = WireLimits()
-    limits.pingInterval = .milliseconds(200)
-    let server = try await server(answers ? .echo : .mute, .unix)
-    let connection = try await open(server, limits: limits)
+    limits.pingInterval = .milliseconds(500)
+    let server = try await ScriptedServer.start(.unix, on: group) { _ in .upgrade(answers ? .echo : .mute) }
+    let opening = try await WebSocketConnection.connect(
+      endpoint: server.endpoint, path: "/", limits: limits, eventLoopGroup: group)
+    guard case .open(let connection) = opening else { throw WireError.protocolViolation }
     if answers {
       #expect(await eventually { server.seen.frames.count { $0.opcode == 9 } >= 3 })
       #expect(await connection.close() == .closed(code: 1000, reason: ""))
@@ -199,6 +204,7 @@ struct WebSocketTests {
       #expect(await connection.end() == .failed(.timeout))
     }
     await server.stop()
+    try await group.shutdownGracefully()
   }
 
   @Test("a transport that just ends is a failure, not a close", arguments: ScriptedServer.Transport.allCases)
