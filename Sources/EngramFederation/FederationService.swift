@@ -11,6 +11,8 @@ enum FederationTimes {
   /// Four a second: the grain of pings, pauses and deadlines.
   static let tick = TimeAmount.milliseconds(250)
   static let connect = TimeAmount.seconds(10)
+  /// A link that lived this long shows that the peer is well: the next wait starts small again.
+  static let stableLink = TimeAmount.seconds(5)
   /// A directory question waits this long for a link that is being made.
   static let lookupWait = TimeAmount.seconds(5)
   /// After more failed dials than this a question fails at once.

@@ -40,6 +40,13 @@ final class LinkHandler: ChannelDuplexHandler {
   private var isReadHeld = false
   private var isContinuing = false
   private var hasEnded = false
+  /// Time on this link: the wall clock's when the link began, from then on monotonic, so that a clock that is set
+  /// cannot make a living peer look dead or a dead one alive.
+  private let startedMs: UInt64
+  private let started = NIODeadline.now()
+  private var nowMs: UInt64 {
+    startedMs + UInt64(max(0, (NIODeadline.now() - started).nanoseconds / 1_000_000))
+  }
   private var transportError: TLSError?
   private var ticks: RepeatedTask?
   private var lookups: [UInt64: DirectoryCompletion] = [:]
@@ -49,13 +56,19 @@ final class LinkHandler: ChannelDuplexHandler {
 
   init(role: LinkRole, peer: Peer, supervisor: PeerSupervisor, environment: LinkEnvironment) {
     (self.role, self.peer, self.supervisor, self.environment) = (role, peer, supervisor, environment)
+    startedMs = environment.node.clock.nowMs()
   }
 
   // MARK: - Channel
 
   func handlerAdded(context: ChannelHandlerContext) {
     self.context = context
-    port = LinkPort(self, role: role, channel: context.channel)
+    let port = LinkPort(self, role: role, channel: context.channel)
+    guard supervisor.opened(port) else {
+      hasEnded = true
+      return context.close(promise: nil)
+    }
+    self.port = port
     // A listener joins after the handshake, which told it that this is federation.
     if role == .listener { begin(context) }
   }
@@ -83,7 +96,7 @@ final class LinkHandler: ChannelDuplexHandler {
       LinkConfiguration(
         role: role, identity: environment.node.identity, peer: peer, exporter: exporter,
         settings: environment.settings),
-      nowMs: environment.node.clock.nowMs())
+      nowMs: nowMs)
     let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
     ticks = context.eventLoop.scheduleRepeatedTask(
       initialDelay: FederationTimes.tick, delay: FederationTimes.tick
@@ -139,11 +152,13 @@ final class LinkHandler: ChannelDuplexHandler {
 
   /// On the event loop. Events that arise while one is being worked off wait for their turn.
   func handle(_ event: LinkEvent) {
+    // Before TLS is up there is nothing to finish and nobody to say goodbye to.
+    if machine == nil, case .drain(let code) = event { return close(.closedByUs(code)) }
     events.append(event)
     guard !isRunning else { return }
     isRunning = true
     while let next = events.popFirst() {
-      for action in machine?.handle(next, nowMs: environment.node.clock.nowMs()) ?? [] { perform(action) }
+      for action in machine?.handle(next, nowMs: nowMs) ?? [] { perform(action) }
     }
     isRunning = false
     finishTurn()

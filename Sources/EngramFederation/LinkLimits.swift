@@ -31,8 +31,6 @@ package enum LinkLimits {
   package static let sweepMs: UInt64 = 5_000
   /// Links of one peer that have connected and not said hello yet.
   package static let unprovenLinksMax = 8
-  /// A link that lived this long shows that the peer is well: the next wait starts small again.
-  package static let stableLinkMs: UInt64 = 5_000
   /// Ed25519 verifications (about 60 µs each) in one turn of an event loop.
   package static let verificationsPerTurn = 16
 }

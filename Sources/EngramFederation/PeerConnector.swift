@@ -41,6 +41,5 @@ struct PeerConnector: Sendable {
       environment: environment)
     try channel.pipeline.syncOperations.addHandler(ByteToMessageHandler(FrameDecoder()))
     try channel.pipeline.syncOperations.addHandler(handler)
-    if let port = handler.port, !supervisor.opened(port) { channel.close(promise: nil) }
   }
 }

@@ -20,7 +20,7 @@ final class PeerSupervisor: Sendable {
     var isRunning = false
     /// The link that may live; established or about to be.
     var link: LinkPort?
-    var establishedMs: UInt64?
+    var established: NIODeadline?
     /// Every open link of this peer, proved or not.
     var open: [ObjectIdentifier: LinkPort] = [:]
     var dial = Dial.resting
@@ -141,7 +141,7 @@ final class PeerSupervisor: Sendable {
         return (.refused(.duplicateLink), existing)
       }
       state.link = port
-      state.establishedMs = nil
+      state.established = nil
       return (.granted(replacedOther: true), existing)
     }
     switch answer {
@@ -156,7 +156,7 @@ final class PeerSupervisor: Sendable {
   func established(_ port: LinkPort) {
     let waiting = state.withLock { state in
       guard state.link === port else { return state.lookups[0..<0] }
-      state.establishedMs = nowMs
+      state.established = .now()
       state.attempts = 0
       state.lastError = .none
       if case .waiting(let timer, _) = state.dial {
@@ -179,8 +179,10 @@ final class PeerSupervisor: Sendable {
       if port.role == .dialler, case .dialling = state.dial { state.dial = .resting }
       let isCurrent = state.link === port
       if isCurrent {
-        if let since = state.establishedMs, nowMs >= since + LinkLimits.stableLinkMs { state.backoff.reset() }
-        (state.link, state.establishedMs) = (nil, nil)
+        if let since = state.established, NIODeadline.now() - since >= FederationTimes.stableLink {
+          state.backoff.reset()
+        }
+        (state.link, state.established) = (nil, nil)
       }
       guard state.link == nil else { return isCurrent }
       state.lastError = code
@@ -215,7 +217,7 @@ final class PeerSupervisor: Sendable {
   func lookup(_ address: Address, _ completion: @escaping DirectoryCompletion) {
     enum Way { case ask(LinkPort), refuse, wait(UInt64) }
     let way: Way = state.withLock { state in
-      if let link = state.link, state.establishedMs != nil { return .ask(link) }
+      if let link = state.link, state.established != nil { return .ask(link) }
       guard state.isRunning, state.peer.isEnabled, state.attempts <= FederationTimes.hopefulDials,
         state.lookups.count < LinkLimits.queriesMax
       else { return .refuse }

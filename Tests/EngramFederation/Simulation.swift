@@ -173,8 +173,10 @@ final class Simulation {
     for action in actions { perform(action, side) }
   }
 
-  private func later(_ side: Int, isCommit: Bool = false, _ run: @escaping () -> [LinkEvent]) {
-    tasks.append(Task(side: side, connection: connection, isCommit: isCommit, run: run))
+  private func later(
+    _ side: Int, isCommit: Bool = false, on link: Int? = nil, _ run: @escaping () -> [LinkEvent]
+  ) {
+    tasks.append(Task(side: side, connection: link ?? connection, isCommit: isCommit, run: run))
   }
 
   private func perform(_ action: LinkAction, _ side: Int) {
@@ -227,8 +229,9 @@ final class Simulation {
 
   private func accept(_ batch: InboundBatch, _ side: Int) {
     let late = isCalm ? 1 << 40 : 1 + random.next() % 50
-    later(side) { [weak self, nodes] in
-      self?.later(side, isCommit: true) {
+    later(side) { [weak self, nodes, connection] in
+      // The commit answers the link that asked for it, though others may have come since.
+      self?.later(side, isCommit: true, on: connection) {
         let items = nodes[side].accept(batch) { $0 % late == late - 1 }
         // Receipts for the sender are new work for this side's link.
         return [.batchCommitted(batch, items), .receiptsAvailable]
