@@ -88,7 +88,7 @@ struct CommandLineTests {
     }
     #expect(try !found(["whoami"], environment), "control: there is no key file yet")
     for name in ["option", "variable", ".engram"] {
-      FileManager.default.createFile(atPath: folder + "/\(name)/client.key", contents: Data("x\n".utf8))
+      _ = FileManager.default.createFile(atPath: folder + "/\(name)/client.key", contents: Data("x\n".utf8))
       switch name {
       case "option":
         #expect(try found(["whoami", "--home", folder + "/option"], environment))

@@ -2,6 +2,7 @@ import EngramClientStore
 import EngramCore
 import EngramCrypto
 import EngramSealing
+import Synchronization
 import Testing
 
 @testable import EngramClient
@@ -224,7 +225,7 @@ struct HostileTests {
   @Test("a message whose prekey is gone fails with that reason, which its sender sees")
   func prekeyGone() async throws {
     let sent = try await alice.send(to: [bob.address], body: [1])
-    try await bob.core.commit { try $0.erasePrekeys(nowMs: .max) }
+    _ = try await bob.core.commit { try $0.erasePrekeys(nowMs: .max) }
     #expect(try await bob.receive().isEmpty)
     #expect(try await alice.waitUntilProcessed(sent.messageID, timeoutSeconds: 5) == false)
     let receipts = try await alice.receipts(of: sent.messageID)

@@ -10,7 +10,7 @@ private struct Crash: Error {}
 @Suite("The client's store")
 struct ClientStoreTests {
   private let home: Home
-  private let key = SecretBytes.random(StorageBox.keyBytes)
+  private let keys = ClientKeys()
   private let alice: Person
   private let bob: Person
 
@@ -20,7 +20,7 @@ struct ClientStoreTests {
     bob = try Person("bob@globex.example")
   }
 
-  private func open() throws -> ClientStore { try ClientStore(home: home.path, storageKey: key) }
+  private func open() throws -> ClientStore { try ClientStore(home: home.path, storageKey: keys.storageKey) }
 
   private func draft(_ body: String) -> Draft {
     Draft(
@@ -116,7 +116,7 @@ struct ClientStoreTests {
     #expect(!bytes.contains(invite))
 
     let again = try open()
-    try again.read { rows in
+    try again.read { rows throws in
       #expect(try rows.queued(limit: 10).map(\.draft) == [waiting])
       #expect(try rows.unacknowledged(after: 0, limit: 10).map(\.body) == [Array(openedText.utf8)])
       #expect(try rows.prekeySecret(bob.prekey.id)?.publicKey == bob.prekey.publicKey)
@@ -141,9 +141,10 @@ struct ClientStoreTests {
     let message = try opened("body to be erased")
     try store.write { try $0.insertMessage(message, seq: 7, isAfterGap: false, nowMs: now) }
     try store.write { try $0.complete(message.id, receipt: [9, 9]) }
-    try store.read { rows in
+    try store.read { rows throws in
       #expect(try rows.unacknowledged(after: 0, limit: 10).isEmpty)
-      #expect(try rows.inboxState(message.id) == InboxState(seq: 7, receipt: [9, 9]))
+      let state = try rows.inboxState(message.id)
+      #expect(state?.seq == 7 && state?.receipt == [9, 9])
       #expect(try rows.unsettled(limit: 10).map(\.ack) == [MailboxAck(seq: 7, receipt: [9, 9])])
     }
     try store.write { try $0.settle([message.id]) }
