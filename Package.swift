@@ -69,7 +69,8 @@ let package = Package(
     module("EngramStore", ["EngramCore", "EngramCrypto", grdb], exclude: ["schema.sql"]),
     module("EngramConfig", ["EngramCore", toml]),
     module("EngramWire", ["EngramCore", "EngramTLS", nioCore, nioPosix, nioTLS, nioHTTP1, nioWebSocket]),
-    module("EngramClientStore", ["EngramCore", "EngramCrypto", "EngramSealing", grdb]),
+    module(
+      "EngramClientStore", ["EngramCore", "EngramCrypto", "EngramSealing", grdb], exclude: ["schema.sql"]),
     module("EngramNode", ["EngramCore", "EngramCrypto", "EngramStore", logging]),
     module(
       "EngramFederation",
@@ -130,8 +131,19 @@ let package = Package(
         "EngramTLS",
         "TestSupport", nioCore, nioPosix, nioTLS, nioEmbedded, logging,
       ]),
-    tests("EngramHTTP", ["EngramCore", "EngramCrypto", "EngramNode", "EngramHTTP", "TestSupport"]),
-    tests("EngramClient", ["EngramCore", "EngramCrypto", "EngramSealing", "EngramClient", "TestSupport"]),
+    tests(
+      "EngramHTTP",
+      [
+        "EngramCore", "EngramCrypto", "EngramSealing", "EngramStore", "EngramNode", "EngramHTTP", "EngramTLS",
+        "TestSupport", nioCore, nioPosix, nioTLS, nioEmbedded, nioHTTP1, nioWebSocket, httpTypes,
+        hummingbirdCore, logging,
+      ]),
+    tests(
+      "EngramClient",
+      [
+        "EngramCore", "EngramCrypto", "EngramSealing", "EngramClientStore", "EngramClient", "engram",
+        "TestSupport",
+      ]),
     tests("House", []),
     tests(
       "Scenarios",

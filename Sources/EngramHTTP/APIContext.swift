@@ -27,8 +27,8 @@ extension Edge {
     }
   }
 
-  /// The session, whose address must be the `{id}` of the path. Somebody else's path and one that does not exist are
-  /// answered alike, without a look at either.
+  /// The session, whose address must be the `{id}` of the path. Somebody else's path and one that does not
+  /// exist are answered alike, without a look at either.
   func owner(_ request: Request, _ context: APIContext) throws(Problem) -> (
     session: ClientSession, bearer: String
   ) {
@@ -68,6 +68,7 @@ func address(inPath segment: some StringProtocol) -> Address? {
 /// The media types of the API.
 enum MediaType: String {
   case acks = "application/vnd.engram.acks"
+  case deviceList = "application/vnd.engram.device-list"
   case directory = "application/vnd.engram.directory"
   case envelopes = "application/vnd.engram.envelopes"
   case items = "application/vnd.engram.items"

@@ -58,8 +58,8 @@ package struct AdminRefusal: Error, Sendable, Equatable {
   package init(_ code: ErrorCode, reason: String? = nil) { (self.code, self.reason) = (code, reason) }
 }
 
-/// How the administration reaches the peers: configuration files and links are not this module's business, so whoever
-/// puts the program together passes these in.
+/// How the administration reaches the peers: configuration files and links are not this module's business, so
+/// whoever puts the program together passes these in.
 package struct AdminPeers: Sendable {
   package var list: @Sendable () async -> [PeerDocument]
   package var add: @Sendable (PeerAddition) async -> Result<PeerDocument, AdminRefusal>

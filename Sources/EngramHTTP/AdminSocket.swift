@@ -20,7 +20,8 @@ package enum AdminSocketError: Error, Equatable, Sendable {
   case system(errno: Int32)
 }
 
-/// The administration's socket: HTTP/1.1 with JSON on a Unix path, for the owner of the process and root only.
+/// The administration's socket: HTTP/1.1 with JSON on a Unix path, for the owner of the process and root
+/// only.
 package final class AdminSocket: Sendable {
   private let path: String
   private let group: any EventLoopGroup

@@ -5,8 +5,8 @@ import HummingbirdCore
 import Logging
 import NIOHTTP1
 
-/// Turns whatever a route threw into a problem document, and counts and logs the request. Log lines name the route's
-/// pattern, never the path, which holds addresses.
+/// Turns whatever a route threw into a problem document, and counts and logs the request. Log lines name the
+/// route's pattern, never the path, which holds addresses.
 struct AnswerMiddleware<Context: RequestContext>: RouterMiddleware {
   let metrics: HTTPMetrics
   let log: Logger

@@ -1,8 +1,8 @@
 import HTTPTypes
 import NIOHTTP1
 
-/// Reads `Authorization: Bearer …` (RFC 6750 section 2.1) strictly: exactly one field, the scheme in any case, one
-/// space, `b64token` characters only, and no more than `HTTPLimits.bearerBytesMax` bytes.
+/// Reads `Authorization: Bearer …` (RFC 6750 section 2.1) strictly: exactly one field, the scheme in any
+/// case, one space, `b64token` characters only, and no more than `HTTPLimits.bearerBytesMax` bytes.
 func bearerToken(_ fields: [String]) -> String? {
   guard fields.count == 1, let field = fields.first?.utf8 else { return nil }
   let scheme = "bearer "

@@ -1,5 +1,5 @@
-/// Where one HTTP/1.1 connection stands, and when it has to end. Holds no clock: the handler arms the deadlines that
-/// it names and reports when one is reached.
+/// Where one HTTP/1.1 connection stands, and when it has to end. Holds no clock: the handler arms the
+/// deadlines that it names and reports when one is reached.
 struct ConnectionCourse {
   enum Deadline: Equatable {
     /// The rest of a request's body.
@@ -24,10 +24,13 @@ struct ConnectionCourse {
   /// Requests whose response has not ended.
   private var owed = 0
   private var isResponding = false
-  /// Connection ends with the response in progress or, without one, now.
-  private(set) var isLast = false
+  /// Responses still to come before the connection ends; nil while it may go on.
+  private var responsesLeft: Int?
 
   init(bodyBytesMax: Int) { self.bodyBytesMax = bodyBytesMax }
+
+  /// True when the response in progress, or the next one, is the last.
+  var isLast: Bool { responsesLeft.map { $0 <= 1 } ?? false }
 
   /// True when a problem of ours would be read as the answer to the one request in progress, or to none.
   var canAnswer: Bool { !isResponding && owed <= 1 }
@@ -36,7 +39,7 @@ struct ConnectionCourse {
     owed += 1
     bodyBytes = 0
     isReadingBody = true
-    if isLast { self.isLast = true }
+    if isLast, responsesLeft == nil { responsesLeft = owed }
     return .arm(.body)
   }
 
@@ -53,24 +56,25 @@ struct ConnectionCourse {
 
   mutating func responseHead(saysClose: Bool) {
     isResponding = true
-    if saysClose { isLast = true }
+    if saysClose { responsesLeft = 1 }
   }
 
   mutating func responseEnd() -> Step {
     isResponding = false
     owed -= 1
     if isLast { return .close }
+    responsesLeft = responsesLeft.map { $0 - 1 }
     return owed == 0 && !isReadingBody ? .arm(.keepAlive) : .none
   }
 
   /// The node is going down.
   mutating func quiesce() -> Step {
-    isLast = true
+    responsesLeft = 1
     return owed == 0 ? .close : .none
   }
 
   mutating func reached(_ deadline: Deadline) -> Step {
-    isLast = true
+    responsesLeft = 1
     switch deadline {
     case .body: return .refuse
     case .firstRequest, .keepAlive: return .close

@@ -3,8 +3,9 @@ import HTTPTypes
 import NIOCore
 import NIOHTTP1
 
-/// Keeps one HTTP/1.1 connection within its bounds: deadlines for header and body, size of a body, what cannot be
-/// parsed, and the end of the connection after a last response. Sits between the HTTP codec and whoever answers.
+/// Keeps one HTTP/1.1 connection within its bounds: deadlines for header and body, size of a body, what
+/// cannot be parsed, and the end of the connection after a last response. Sits between the HTTP codec and
+/// whoever answers.
 final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias InboundOut = HTTPServerRequestPart

@@ -8,7 +8,8 @@ import NIOHTTP1
 import NIOHTTPTypes
 import NIOHTTPTypesHTTP1
 
-/// Serves requests of HTTP/1.1 connections with a Hummingbird router, over any channel that carries plaintext bytes.
+/// Serves requests of HTTP/1.1 connections with a Hummingbird router, over any channel that carries plaintext
+/// bytes.
 struct HTTPConnection: HTTPChannelHandler {
   let responder: Responder
   private let log: Logger
@@ -26,7 +27,8 @@ struct HTTPConnection: HTTPChannelHandler {
 
   typealias Value = NIOAsyncChannel<HTTPRequestPart, HTTPResponsePart>
 
-  /// Adds what turns HTTP/1.1 parts into Hummingbird's at the end of the pipeline. On the channel's event loop.
+  /// Adds what turns HTTP/1.1 parts into Hummingbird's at the end of the pipeline. On the channel's event
+  /// loop.
   func wrap(_ channel: any Channel) throws -> Value {
     try channel.pipeline.syncOperations.addHandler(HTTP1ToHTTPServerCodec(secure: true))
     return try Value(

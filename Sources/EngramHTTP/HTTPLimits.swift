@@ -1,7 +1,8 @@
 import EngramCore
 package import NIOCore
 
-/// Bounds of the HTTP edge that are the same on every node. What an operator may tune is in `ListenerSettings`.
+/// Bounds of the HTTP edge that are the same on every node. What an operator may tune is in
+/// `ListenerSettings`.
 package enum HTTPLimits {
   /// URL, names and values of one request's header: a token (2 KiB), an address twice, and what a proxy adds.
   static let headerBytesMax = 16 << 10
@@ -25,9 +26,11 @@ package enum HTTPLimits {
   /// Longer polls outlive the idle timeouts of common middleboxes.
   static let pollSecondsMax = 30
 
-  /// Signature checks of one event-loop turn: about 1 ms, so that no other connection of the loop waits longer.
+  /// Signature checks of one event-loop turn: about 1 ms, so that no other connection of the loop waits
+  /// longer.
   package static let verificationsPerTurn = 16
-  /// Pause between two such turns. Tasks that are due at once would run before the loop looks at its sockets again.
+  /// Pause between two such turns. Tasks that are due at once would run before the loop looks at its sockets
+  /// again.
   static let turnPause = TimeAmount.microseconds(10)
 
   /// Sends that one WebSocket may have waiting for verification or commit before it is read no further.
@@ -42,7 +45,8 @@ package enum HTTPLimits {
   /// How long the other side may take to answer a close frame.
   static let closeTimeout = TimeAmount.seconds(2)
 
-  /// Threads that read mailboxes for all connections: SQLite readers are bound by CPU, and there are two cores.
+  /// Threads that read mailboxes for all connections: SQLite readers are bound by CPU, and there are two
+  /// cores.
   package static let blockingThreads = 2
   /// JSON bodies of the administration: a peer with its CA file.
   static let adminBodyBytesMax = 64 << 10

@@ -93,8 +93,8 @@ package final class Listener: Sendable {
 
   // MARK: - The end
 
-  /// Takes no more connections, answers what is in progress, says goodbye to WebSockets (1001), and closes what is
-  /// left after `ListenerSettings.drainTimeout`. Connections of foreign protocols are left alone.
+  /// Takes no more connections, answers what is in progress, says goodbye to WebSockets (1001), and closes
+  /// what is left after `ListenerSettings.drainTimeout`. Connections of foreign protocols are left alone.
   package func drain() async {
     edge.beginDraining()
     let channel = server.withLock { server in

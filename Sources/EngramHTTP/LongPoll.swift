@@ -3,8 +3,8 @@ import EngramNode
 import HummingbirdCore
 import NIOCore
 
-/// The query of `GET …/messages`: `max`, `wait` in seconds, `after`. Numbers beyond their bounds are lowered to them;
-/// anything else is refused.
+/// The query of `GET …/messages`: `max`, `wait` in seconds, `after`. Numbers beyond their bounds are lowered
+/// to them; anything else is refused.
 struct PollQuery: Equatable {
   var maxCount = 100
   var waitSeconds = 0

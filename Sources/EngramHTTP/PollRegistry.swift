@@ -1,7 +1,8 @@
 import NIOCore
 import Synchronization
 
-/// Wakes one waiting long poll, once, whatever comes first: work, the deadline, the end of the session, a drain.
+/// Wakes one waiting long poll, once, whatever comes first: work, the deadline, the end of the session, a
+/// drain.
 final class WakeUp: Sendable {
   private enum State {
     case idle

@@ -1,7 +1,7 @@
 import EngramCore
 
-/// Decides when a realtime connection reads its mailbox: there is work, there is credit, the socket takes bytes, and
-/// no read is on its way.
+/// Decides when a realtime connection reads its mailbox: there is work, there is credit, the socket takes
+/// bytes, and no read is on its way.
 struct PushWindow {
   struct Read: Equatable {
     let after: UInt64
@@ -30,7 +30,8 @@ struct PushWindow {
     return Read(after: cursor, maxCount: min(Int(credit), HTTPLimits.itemsPerReadMax))
   }
 
-  /// A read found these items; a read that found some is followed by another, since a bound may have ended it.
+  /// A read found these items; a read that found some is followed by another, since a bound may have ended
+  /// it.
   mutating func finishRead(_ items: [MailboxItem]) {
     isReading = false
     var count: UInt32 = 0

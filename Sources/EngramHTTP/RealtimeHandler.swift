@@ -5,9 +5,10 @@ import NIOCore
 import NIOPosix
 import NIOWebSocket
 
-/// One `…/realtime` connection after the upgrade: sends and acknowledgements in, outcomes and pushed items out
-/// (`RealtimeFrame`). The session was checked before the upgrade. The connection may outlive it: the node says when
-/// the client is no longer welcome, and until then a second proof would show nothing that this one did not.
+/// One `…/realtime` connection after the upgrade: sends and acknowledgements in, outcomes and pushed items
+/// out (`RealtimeFrame`). The session was checked before the upgrade. The connection may outlive it: the node
+/// says when the client is no longer welcome, and until then a second proof would show nothing that this one
+/// did not.
 final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
   typealias InboundIn = WebSocketFrame
   typealias OutboundIn = WebSocketFrame

@@ -1,5 +1,5 @@
-/// Keeps the sends of one connection in order: they are verified on several loops and may finish out of turn, but are
-/// handed on in the order of their arrival.
+/// Keeps the sends of one connection in order: they are verified on several loops and may finish out of turn,
+/// but are handed on in the order of their arrival.
 struct SendLine<Verdict: Sendable> {
   struct Ready: Sendable {
     let request: UInt32

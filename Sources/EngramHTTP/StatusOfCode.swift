@@ -2,7 +2,8 @@ package import EngramCore
 package import HTTPTypes
 
 extension ErrorCode {
-  /// The HTTP status of a request that failed as a whole with this code. Total: a new code does not compile without one.
+  /// The HTTP status of a request that failed as a whole with this code. Total: a new code does not compile
+  /// without one.
   package var httpStatus: HTTPResponse.Status {
     switch self {
     case .none: .ok

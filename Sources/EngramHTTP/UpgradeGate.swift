@@ -4,9 +4,9 @@ import NIOCore
 import NIOHTTP1
 import NIOWebSocket
 
-/// Looks at the first request of a connection. An upgrade to `…/realtime` by a client that may have it turns the
-/// connection into a WebSocket; anything else, refused upgrades included, goes to the routes, which answer it.
-/// So authentication comes before the upgrade, and its refusals are ordinary problem documents.
+/// Looks at the first request of a connection. An upgrade to `…/realtime` by a client that may have it turns
+/// the connection into a WebSocket; anything else, refused upgrades included, goes to the routes, which answer
+/// it. So authentication comes before the upgrade, and its refusals are ordinary problem documents.
 final class UpgradeGate: ChannelInboundHandler, RemovableChannelHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias OutboundOut = HTTPServerResponsePart

@@ -7,8 +7,8 @@ import Synchronization
 /// The answer for each envelope of a batch, in the batch's order.
 package typealias Verdicts = [Result<VerifiedEnvelope, ErrorCode>]
 
-/// Verifies envelopes on the event loops, at most `HTTPLimits.verificationsPerTurn` per turn of a loop, whatever
-/// connection they came from. A batch that is larger is shared out over all loops.
+/// Verifies envelopes on the event loops, at most `HTTPLimits.verificationsPerTurn` per turn of a loop,
+/// whatever connection they came from. A batch that is larger is shared out over all loops.
 package final class VerifyLanes: Sendable {
   package typealias Check =
     @Sendable (_ bytes: [UInt8], _ source: Source) -> Result<VerifiedEnvelope, ErrorCode>

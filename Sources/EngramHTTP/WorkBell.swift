@@ -1,7 +1,8 @@
 import NIOCore
 import Synchronization
 
-/// Brings word of new work to an event loop: rung after every commit, but at most one task is on its way at a time.
+/// Brings word of new work to an event loop: rung after every commit, but at most one task is on its way at a
+/// time.
 final class WorkBell: Sendable {
   private let loop: any EventLoop
   private let onWork: @Sendable () -> Void
