@@ -48,7 +48,7 @@ struct DiskFullScenarios {
       return
     }
     try await withExtendedLifetime(disk) {
-      let acme = try await Organisation("acme.example", in: directory)
+      let acme = try await Organisation("acme.example", in: directory.file("node"))
       try await acme.start()
       let (planner, analyst) = (try await acme.member("planner"), try await acme.member("analyst"))
       let early = try (0..<20).map { try planner.seal("early \($0)", to: [analyst]) }

@@ -11,8 +11,8 @@ struct ProgramScenarios {
       return symbols.split(separator: "\n").filter { $0.contains("crypto_box_seal_open") }
     }
     #expect(try await openers(Program.node.path) == [])
-    // The control: this very test bundle opens messages, and the tool sees it.
-    #expect(try await !openers(CommandLine.arguments[0]).isEmpty)
+    // The control: the client's program opens messages, and the tool sees it.
+    #expect(try await !openers(Program.client.path).isEmpty)
   }
 
   @Test("version, help and completions are there")

@@ -15,7 +15,7 @@ final class Organisation: Sendable {
   private let key: SigningKey
   private let process = Mutex<ChildProcess?>(nil)
 
-  var folder: String { directory.file("node") }
+  let folder: String
   var config: String { folder + "/federation.toml" }
   var data: String { folder + "/data" }
   var authority: String { data + "/tls/ca.pem" }
@@ -30,12 +30,13 @@ final class Organisation: Sendable {
   ///
   /// - Parameters:
   ///   - settings: further tables of federation.toml.
-  ///   - directory: where to put it; the folder `node` must not be there yet.
-  init(_ name: String, settings: String = "", in directory: TemporaryDirectory? = nil) async throws {
+  ///   - folder: where to put it, on a file system of its own for instance. What the process says is kept elsewhere.
+  init(_ name: String, settings: String = "", in folder: String? = nil) async throws {
     self.name = try NodeName(name)
-    self.directory = try directory ?? TemporaryDirectory()
+    directory = try TemporaryDirectory()
     port = try freePort()
-    let folder = self.directory.file("node")
+    let folder = folder ?? directory.file("node")
+    self.folder = folder
     let made = try await Program.node.run(
       ["init", "--name", name, "--dir", folder, "--listen", "127.0.0.1:\(port)"])
     _ = try made.expected()
