@@ -149,7 +149,7 @@ let package = Package(
       "Scenarios",
       [
         "EngramCore", "EngramCrypto", "EngramSealing", "EngramClient", "EngramWire", "EngramTLS",
-        "TestSupport", nioCore, nioPosix,
+        "TestSupport", nioCore, nioPosix, nioTLS,
       ]),
   ]
 )

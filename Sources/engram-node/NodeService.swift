@@ -56,7 +56,10 @@ final class NodeService: Sendable {
       node: node, settings: ListenerSettings(configuration), group: group, blocking: blocking,
       version: softwareVersion, log: log,
       moreSamples: {
-        federation.samples().map { MetricSample($0.name, .gauge, labels: $0.labels, Double($0.value)) }
+        federation.samples().map {
+          MetricSample(
+            $0.name, $0.name.hasSuffix("_total") ? .counter : .gauge, labels: $0.labels, Double($0.value))
+        }
       })
     listener = Listener(
       edge: edge, tls: tls.server, group: group,
