@@ -33,6 +33,7 @@ final class Organisation: Sendable {
     endpoint = .tls(host: "127.0.0.1", port: port, caFile: created.ca)
     process = try Self.serve(binary, config: created.config, log: "\(directory)/log")
     pid = process.processIdentifier
+    Children.add(pid)
     var limits = WireLimits()
     limits.connectionsMax = 16
     api = try HTTPClient(endpoint: endpoint, limits: limits)
@@ -50,6 +51,7 @@ final class Organisation: Sendable {
     let deadline = monotonicNs() + 20_000_000_000
     while process.isRunning, monotonicNs() < deadline { try await Task.sleep(for: .milliseconds(20)) }
     if process.isRunning { kill(pid, SIGKILL) }
+    Children.remove(pid)
     if !keep { try FileManager.default.removeItem(atPath: directory) }
   }
 
