@@ -29,7 +29,7 @@ final class Organisation: Sendable {
     self.name = name
     self.binary = binary
     self.directory = directory
-    nodeID = try NodeID(parsing: created.node_id)
+    nodeID = try NodeID(parsing: created.nodeId)
     endpoint = .tls(host: "127.0.0.1", port: port, caFile: created.ca)
     process = try Self.serve(binary, config: created.config, log: "\(directory)/log")
     pid = process.processIdentifier
@@ -59,9 +59,6 @@ final class Organisation: Sendable {
 
   struct Status: Decodable {
     var ready: Bool
-    var messages: Int
-    var open_deliveries: Int
-    var store_bytes: Int
   }
 
   /// nil while nobody listens on the socket.
@@ -102,7 +99,7 @@ final class Organisation: Sendable {
   }
 
   private struct InitReport: Decodable {
-    var node_id: String
+    var nodeId: String
     var config: String
     var ca: String
   }
@@ -160,7 +157,9 @@ final class Organisation: Sendable {
   }
 
   private static func tool<Answer: Decodable>(_ binary: String, _ arguments: [String]) throws -> Answer {
-    try JSONDecoder().decode(Answer.self, from: output(binary, arguments))
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    return try decoder.decode(Answer.self, from: output(binary, arguments))
   }
 
   /// Standard output of a short command.
