@@ -8,8 +8,8 @@ struct DemoCommand: AsyncParsableCommand {
     commandName: "engram-demo",
     abstract: "Two organisations on this machine exchange real files, sealed, and compare every byte.",
     discussion: """
-      Creates acme.example and globex.example under --dir, starts both nodes, federates them, registers one client \
-      each, and sends every chosen file both ways. Exits with 1 if a single byte or receipt is missing.
+      Creates acme.example and globex.example under --dir, starts both nodes, federates them, registers \
+      one client each, and sends every chosen file both ways. Exits with 1 if a single byte or receipt is missing.
       """)
 
   @Option(help: "Where the two organisations are put; replaced if it is there.", completion: .directory)
@@ -48,7 +48,9 @@ struct DemoCommand: AsyncParsableCommand {
     }
   }
 
-  private func prepare(_ nodes: inout [Organisation]) async throws -> (acme: Organisation, globex: Organisation) {
+  private func prepare(_ nodes: inout [Organisation]) async throws -> (
+    acme: Organisation, globex: Organisation
+  ) {
     let root = URL(fileURLWithPath: dir).path
     try? FileManager.default.removeItem(atPath: root)
     try FileManager.default.createDirectory(
@@ -78,7 +80,8 @@ struct DemoCommand: AsyncParsableCommand {
     say("")
     for result in exchanges {
       say(
-        "\(result.direction)  \(result.identical) of \(result.sent) files identical, \(byteText(result.bytes)), "
+        "\(result.direction)  \(result.identical) of \(result.sent) files identical, "
+          + "\(byteText(result.bytes)), "
           + "p50 \(milliseconds(result.latency(0.50))), p99 \(milliseconds(result.latency(0.99))), "
           + "\(result.receiptsVerified) receipts verified")
       for problem in result.problems.prefix(10) { say("  problem: \(problem)") }

@@ -1,7 +1,8 @@
 import EngramClient
 import Foundation
 
-/// One direction: every file of the corpus as a message, received, compared and acknowledged, all receipts awaited.
+/// One direction: every file of the corpus as a message, received, compared and acknowledged, all receipts
+/// awaited.
 struct Exchange {
   let sender: EngramClient
   let recipient: EngramClient
@@ -43,7 +44,9 @@ struct Exchange {
       let began = ContinuousClock.now
       let sent = try await sender.send(
         to: [recipient.address], body: Array(data), contentType: "application/octet-stream", options: options)
-      guard case .accepted = sent.state else { throw DemoFailure("\(file.path) was not accepted: \(sent.state)") }
+      guard case .accepted = sent.state else {
+        throw DemoFailure("\(file.path) was not accepted: \(sent.state)")
+      }
       await board.sent(sent.messageID, file, at: began)
     }
   }

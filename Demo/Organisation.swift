@@ -26,7 +26,8 @@ final class Organisation {
 
   func start() throws {
     let log = "\(directory)/node.log"
-    guard FileManager.default.createFile(atPath: log, contents: nil, attributes: [.posixPermissions: 0o600]) else {
+    guard FileManager.default.createFile(atPath: log, contents: nil, attributes: [.posixPermissions: 0o600])
+    else {
       throw DemoFailure("\(log) cannot be written")
     }
     process.executableURL = tool("engram-node")
@@ -105,7 +106,8 @@ func output(_ program: String, _ arguments: [String]) throws -> String {
   let messages = String(decoding: err.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
   process.waitUntilExit()
   guard process.terminationStatus == 0 else {
-    throw DemoFailure("\(program) \(arguments.first ?? "") failed (\(process.terminationStatus))\n\(messages)")
+    throw DemoFailure(
+      "\(program) \(arguments.first ?? "") failed (\(process.terminationStatus))\n\(messages)")
   }
   return text
 }

@@ -56,8 +56,8 @@ package struct VerifiedRegistration: Sendable {
   }
 }
 
-/// The number that two people compare: per party `T("fingerprint", address, identity key)`, first 30 bytes as six
-/// 40-bit groups modulo 10^5; both parties' groups, sorted by party. Twelve groups of five digits.
+/// The number that two people compare: per party `T("fingerprint", address, identity key)`, first 30 bytes as
+/// six 40-bit groups modulo 10^5; both parties' groups, sorted by party. Twelve groups of five digits.
 package func safetyNumber(
   _ a: (address: Address, identity: SigningPublicKey), _ b: (address: Address, identity: SigningPublicKey)
 ) -> String {

@@ -133,5 +133,6 @@ package struct NodeStatus: Sendable {
 /// Asks another organisation's directory; the federation sets it.
 package protocol DirectoryPort: Sendable {
   func lookup(
-    _ address: Address, at peer: NodeName, completion: @escaping @Sendable (Result<[UInt8], ErrorCode>) -> Void)
+    _ address: Address, at peer: NodeName,
+    completion: @escaping @Sendable (Result<[UInt8], ErrorCode>) -> Void)
 }

@@ -99,7 +99,9 @@ final class Roster: Sendable {
   }
 
   private static func load(_ kid: Kid, from snapshot: StoreSnapshot) throws -> KnownDevice? {
-    guard let row = try snapshot.device(kid), let client = try snapshot.client(row.address) else { return nil }
+    guard let row = try snapshot.device(kid), let client = try snapshot.client(row.address) else {
+      return nil
+    }
     do {
       let certificate = try DeviceCertificate(verifying: row.certificate)
       let list = try DeviceList(verifying: client.list)

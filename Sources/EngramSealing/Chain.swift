@@ -21,8 +21,8 @@ package enum ChainVerdict: Equatable, Sendable {
   case fork
 }
 
-/// Judges `position` of envelope `id`. `seen(seq)` is the envelope recorded at a place with the predecessor it named;
-/// `highest` is the highest recorded place, 0 for none.
+/// Judges `position` of envelope `id`. `seen(seq)` is the envelope recorded at a place with the predecessor
+/// it named; `highest` is the highest recorded place, 0 for none.
 package func judgeChain(
   _ position: ChainPosition, id: EnvelopeID, highest: UInt64,
   seen: (UInt64) throws -> (id: EnvelopeID, previous: EnvelopeID)?

@@ -11,7 +11,8 @@ struct ClientCommand: AsyncParsableCommand {
   struct InviteCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       commandName: "invite", abstract: "Make a one-time invite for a new client.",
-      discussion: "The token is shown once; the node keeps only its digest. Pass it on over a private channel.")
+      discussion:
+        "The token is shown once; the node keeps only its digest. Pass it on over a private channel.")
     @ParentCommand var client: ClientCommand
     @OptionGroup var options: AdminOptions
     @Argument(help: "The client's name: [a-z0-9][a-z0-9._-]{0,62}.") var name: String
@@ -19,21 +20,21 @@ struct ClientCommand: AsyncParsableCommand {
 
     private struct Request: Encodable {
       var name: String
-      var ttl_hours: UInt64
+      var ttlHours: UInt64
     }
     private struct Answer: Codable {
       var token: String
-      var expires_ms: UInt64
-      var node_id: String
+      var expiresMs: UInt64
+      var nodeId: String
     }
 
     func run() async throws {
       try await reporting {
         let connection = try AdminConnection(client.admin.options, options)
-        let request = Request(name: name, ttl_hours: hours)
+        let request = Request(name: name, ttlHours: hours)
         let answer = try await connection.send("POST", "clients/invite", body: request, as: Answer.self)
         if connection.json { return printJSON(answer) }
-        print("invite for \(name), once, until \(timeText(answer.expires_ms)):\n\n  \(answer.token)\n")
+        print("invite for \(name), once, until \(timeText(answer.expiresMs)):\n\n  \(answer.token)\n")
         print("next, on the client's machine:")
         print("  engram init --node HOST:PORT --ca ca.pem --invite \(answer.token)")
       }
@@ -41,7 +42,8 @@ struct ClientCommand: AsyncParsableCommand {
   }
 
   struct ListCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "list", abstract: "All clients of this node.")
+    static let configuration = CommandConfiguration(
+      commandName: "list", abstract: "All clients of this node.")
     @ParentCommand var client: ClientCommand
     @OptionGroup var options: AdminOptions
 
@@ -52,7 +54,7 @@ struct ClientCommand: AsyncParsableCommand {
       var address: String
       var devices: [String]
       var disabled: Bool
-      var created_ms: UInt64
+      var createdMs: UInt64
       var waiting: Int
     }
 
@@ -62,13 +64,15 @@ struct ClientCommand: AsyncParsableCommand {
         let data = try await connection.raw("GET", "clients")
         if connection.json { return print(String(decoding: data, as: UTF8.self)) }
         let clients = try connection.decode(data, as: Answer.self).clients
-        guard !clients.isEmpty else { return print("no clients yet; `admin client invite NAME` makes an invite") }
+        guard !clients.isEmpty else {
+          return print("no clients yet; `admin client invite NAME` makes an invite")
+        }
         printTable(
           ["ADDRESS", "STATE", "DEVICES", "WAITING", "SINCE"],
           clients.map {
             [
               $0.address, $0.disabled ? "disabled" : "active", "\($0.devices.count)", "\($0.waiting)",
-              timeText($0.created_ms),
+              timeText($0.createdMs),
             ]
           })
       }
@@ -77,7 +81,8 @@ struct ClientCommand: AsyncParsableCommand {
 
   struct DisableCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "disable", abstract: "Shut a client out: its sessions end at once and nothing of it is accepted.")
+      commandName: "disable",
+      abstract: "Shut a client out: its sessions end at once and nothing of it is accepted.")
     @ParentCommand var client: ClientCommand
     @OptionGroup var options: AdminOptions
     @Argument(help: "The client's name.") var name: String

@@ -55,7 +55,7 @@ struct AdminConnection {
   }
 
   func decode<Answer: Decodable>(_ data: [UInt8], as _: Answer.Type = Answer.self) throws -> Answer {
-    do { return try JSONDecoder().decode(Answer.self, from: Data(data)) } catch {
+    do { return try wireDecoder().decode(Answer.self, from: Data(data)) } catch {
       throw Failure(.failed, "the node's answer could not be read", hint: "is it of the same version?")
     }
   }
@@ -66,7 +66,7 @@ struct AdminConnection {
     var request = WireRequest(method, "/admin/v1/\(path)")
     if let body {
       request.headers = [WireHeader("Content-Type", "application/json")]
-      request.body = Array(try JSONEncoder().encode(body))
+      request.body = Array(try wireEncoder().encode(body))
     }
     let response: WireResponse
     do throws(WireError) { response = try await client.send(request) } catch { throw Self.failure(error) }
@@ -89,10 +89,11 @@ struct AdminConnection {
       var name: String?
       var hint: String?
     }
-    guard let problem = try? JSONDecoder().decode(Problem.self, from: Data(response.body)) else {
+    guard let problem = try? wireDecoder().decode(Problem.self, from: Data(response.body)) else {
       return Failure(.failed, "the node answered with status \(response.status)")
     }
-    let code: Failure.Code = response.status == 403 ? .notAllowed : response.status == 503 ? .temporary : .failed
+    let code: Failure.Code =
+      response.status == 403 ? .notAllowed : response.status == 503 ? .temporary : .failed
     return Failure(code, problem.title + (problem.name.map { " [\($0)]" } ?? ""), hint: problem.hint)
   }
 }
@@ -109,10 +110,13 @@ struct StatusCommand: AsyncParsableCommand {
       let data = try await connection.raw("GET", "status")
       if connection.json { return print(String(decoding: data, as: UTF8.self)) }
       let status = try connection.decode(data, as: StatusAnswer.self)
-      print("node      \(status.name)\nnode id   \(status.node_id)\nready     \(status.ready ? "yes" : "no")")
+      print("node      \(status.name)\nnode id   \(status.nodeId)\nready     \(status.ready ? "yes" : "no")")
       print("clients   \(status.clients) (\(status.devices) devices, \(status.sessions) sessions)")
-      print("messages  \(status.messages) (\(status.open_deliveries) deliveries open, \(status.notices) receipts waiting)")
-      print("store     \(status.store_bytes) bytes\nsince     \(timeText(status.started_ms))")
+      print(
+        "messages  \(status.messages) (\(status.openDeliveries) deliveries open, "
+          + "\(status.notices) receipts waiting)"
+      )
+      print("store     \(status.storeBytes) bytes\nsince     \(timeText(status.startedMs))")
       if !status.peers.isEmpty {
         print("")
         printPeers(status.peers)
@@ -123,15 +127,15 @@ struct StatusCommand: AsyncParsableCommand {
 
 struct StatusAnswer: Decodable {
   var name: String
-  var node_id: String
+  var nodeId: String
   var ready: Bool
   var clients: Int
   var devices: Int
   var sessions: Int
   var messages: Int
-  var open_deliveries: Int
+  var openDeliveries: Int
   var notices: Int
-  var store_bytes: Int
-  var started_ms: UInt64
+  var storeBytes: Int
+  var startedMs: UInt64
   var peers: [PeerAnswer]
 }

@@ -7,15 +7,15 @@ struct PeerAnswer: Decodable {
     var name: String
   }
   var name: String
-  var node_id: String
+  var nodeId: String
   var endpoint: String
   var state: String
-  var since_ms: UInt64
+  var sinceMs: UInt64
   var queued: Int
-  var in_flight: Int
-  var last_error: Failure?
+  var inFlight: Int
+  var lastError: Failure?
   var attempts: Int
-  var next_dial_ms: UInt64?
+  var nextDialMs: UInt64?
 }
 
 func printPeers(_ peers: [PeerAnswer]) {
@@ -23,8 +23,8 @@ func printPeers(_ peers: [PeerAnswer]) {
     ["PEER", "STATE", "ENDPOINT", "QUEUED", "IN FLIGHT", "SINCE", "LAST ERROR"],
     peers.map {
       [
-        $0.name, $0.state, $0.endpoint, "\($0.queued)", "\($0.in_flight)", timeText($0.since_ms),
-        $0.last_error?.name ?? "-",
+        $0.name, $0.state, $0.endpoint, "\($0.queued)", "\($0.inFlight)", timeText($0.sinceMs),
+        $0.lastError?.name ?? "-",
       ]
     })
 }
@@ -49,8 +49,8 @@ struct PeerCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       commandName: "add", abstract: "Pin a peer from its card, at once and for good.",
       discussion: """
-        Writes peers.d/NAME.toml and peers.d/NAME.pem beside the configuration and dials the peer. The card comes \
-        from `engram-node peer-card` on the other side.
+        Writes peers.d/NAME.toml and peers.d/NAME.pem beside the configuration and dials the peer. The card \
+        comes from `engram-node peer-card` on the other side.
 
           engram-node admin peer add globex.card
           engram-node admin peer add - < globex.card
@@ -67,15 +67,18 @@ struct PeerCommand: AsyncParsableCommand {
         if let endpoint { card.endpoint = endpoint }
         try await connection.raw("POST", "peers", body: card)
         if connection.json { return printJSON(card) }
-        print("pinned \(card.name) at \(card.endpoint)\n  node id \(card.node_id)")
+        print("pinned \(card.name) at \(card.endpoint)\n  node id \(card.nodeId)")
         print("hint: compare the node id with the peer's administrator by voice")
       }
     }
 
     private func readCard() throws -> PeerCard {
-      let data = card == "-" ? FileHandle.standardInput.readDataToEndOfFile() : FileManager.default.contents(atPath: card)
+      let data =
+        card == "-"
+        ? FileHandle.standardInput.readDataToEndOfFile() : FileManager.default.contents(atPath: card)
       guard let data else { throw Failure(.failed, "\(card) cannot be read: \(systemError())") }
-      guard let parsed = try? JSONDecoder().decode(PeerCard.self, from: data), parsed.engram_peer_card == 1 else {
+      guard let parsed = try? wireDecoder().decode(PeerCard.self, from: data), parsed.engramPeerCard == 1
+      else {
         throw Failure(.failed, "this is not a peer card", hint: "`engram-node peer-card` prints one")
       }
       return parsed
@@ -83,7 +86,8 @@ struct PeerCommand: AsyncParsableCommand {
   }
 
   struct ListCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "list", abstract: "All peers and how they are.")
+    static let configuration = CommandConfiguration(
+      commandName: "list", abstract: "All peers and how they are.")
     @ParentCommand var peer: PeerCommand
     @OptionGroup var options: AdminOptions
 
@@ -95,7 +99,8 @@ struct PeerCommand: AsyncParsableCommand {
   }
 
   struct StatusCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "status", abstract: "One peer in detail, or all peers in a table.")
+    static let configuration = CommandConfiguration(
+      commandName: "status", abstract: "One peer in detail, or all peers in a table.")
     @ParentCommand var peer: PeerCommand
     @OptionGroup var options: AdminOptions
     @Argument(help: "The peer's name; left out, all peers are listed.") var name: String?
@@ -107,11 +112,11 @@ struct PeerCommand: AsyncParsableCommand {
         let data = try await connection.raw("GET", "peers/\(name)")
         if connection.json { return print(String(decoding: data, as: UTF8.self)) }
         let status = try connection.decode(data, as: PeerAnswer.self)
-        print("peer        \(status.name)\nnode id     \(status.node_id)\nendpoint    \(status.endpoint)")
-        print("state       \(status.state) since \(timeText(status.since_ms))")
-        print("queued      \(status.queued)\nin flight   \(status.in_flight)\nattempts    \(status.attempts)")
-        print("last error  \(status.last_error?.name ?? "-")")
-        if let next = status.next_dial_ms { print("next dial   \(timeText(next))") }
+        print("peer        \(status.name)\nnode id     \(status.nodeId)\nendpoint    \(status.endpoint)")
+        print("state       \(status.state) since \(timeText(status.sinceMs))")
+        print("queued      \(status.queued)\nin flight   \(status.inFlight)\nattempts    \(status.attempts)")
+        print("last error  \(status.lastError?.name ?? "-")")
+        if let next = status.nextDialMs { print("next dial   \(timeText(next))") }
       }
     }
   }
@@ -119,7 +124,8 @@ struct PeerCommand: AsyncParsableCommand {
   struct RemoveCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       commandName: "remove", abstract: "Forget a peer: its link ends and nothing goes either way.",
-      discussion: "Messages that wait for the peer stay queued until they expire, or until it is added again.")
+      discussion: "Messages that wait for the peer stay queued until they expire, or until it is added again."
+    )
     @ParentCommand var peer: PeerCommand
     @OptionGroup var options: AdminOptions
     @Argument(help: "The peer's name.") var name: String

@@ -61,3 +61,16 @@ func timeText(_ milliseconds: UInt64) -> String {
   let style = Date.ISO8601FormatStyle(dateTimeSeparator: .space)
   return Date(timeIntervalSince1970: Double(milliseconds) / 1_000).formatted(style)
 }
+
+/// JSON between node and command line, and of peer cards: `snake_case` outside, `lowerCamelCase` in the code.
+func wireDecoder() -> JSONDecoder {
+  let decoder = JSONDecoder()
+  decoder.keyDecodingStrategy = .convertFromSnakeCase
+  return decoder
+}
+
+func wireEncoder() -> JSONEncoder {
+  let encoder = JSONEncoder()
+  encoder.keyEncodingStrategy = .convertToSnakeCase
+  return encoder
+}

@@ -11,7 +11,7 @@ struct InitCommand: AsyncParsableCommand {
     abstract: "Create a node: identity key, certificate authority, certificate, configuration.",
     discussion: """
       Creates DIR (mode 0700) with federation.toml, data/keys/node.key (the identity that peers pin), and \
-      data/tls/ with a private certificate authority and this node's certificate. Refuses to overwrite anything.
+      data/tls/ with a private certificate authority and this node's certificate. Refuses to overwrite.
 
         engram-node init --name acme.example --dir /var/lib/engram --listen 0.0.0.0:7443
       """)
@@ -30,7 +30,8 @@ struct InitCommand: AsyncParsableCommand {
 
   @Option(
     name: .customLong("san"),
-    help: "A further DNS name or IP address for the certificate. The node's name and the listen host are there.")
+    help:
+      "A further DNS name or IP address for the certificate. The node's name and the listen host are there.")
   var alternativeNames: [String] = []
 
   @Option(
@@ -45,10 +46,12 @@ struct InitCommand: AsyncParsableCommand {
 
   private func create() throws {
     guard let nodeName = try? NodeName(name) else {
-      throw Failure(.configuration, "a node's name is a lower-case DNS name", hint: "for example acme.example")
+      throw Failure(
+        .configuration, "a node's name is a lower-case DNS name", hint: "for example acme.example")
     }
     guard let listenAt = HostPort(listen), advertise.map({ HostPort($0) != nil }) ?? true else {
-      throw Failure(.configuration, "an endpoint is HOST:PORT", hint: "for example 127.0.0.1:7443 or [::1]:7443")
+      throw Failure(
+        .configuration, "an endpoint is HOST:PORT", hint: "for example 127.0.0.1:7443 or [::1]:7443")
     }
     umask(0o077)
     let layout = NodeLayout(dir: dir)
@@ -84,7 +87,8 @@ struct InitCommand: AsyncParsableCommand {
   private func issueCertificate(_ nodeName: NodeName, _ listenAt: HostPort, _ layout: NodeLayout) throws {
     let authority = try CertificateAuthority.create(
       commonName: "\(nodeName) Engram CA", certificatePath: layout.authority, keyPath: layout.authorityKey)
-    let hosts = ([listenAt.host] + alternativeNames + [advertise.flatMap { HostPort($0)?.host }].compactMap { $0 })
+    let hosts =
+      ([listenAt.host] + alternativeNames + [advertise.flatMap { HostPort($0)?.host }].compactMap { $0 })
     let addresses = hosts.filter(isAddress) + ["127.0.0.1", "::1"]
     let names = [nodeName.text, "localhost"] + hosts.filter { !isAddress($0) }
     try authority.issue(
@@ -95,8 +99,8 @@ struct InitCommand: AsyncParsableCommand {
 
   private func configurationText(_ nodeName: NodeName) -> String {
     """
-    # The configuration of this node. Every key, with its meaning and default, is in the example that comes with the
-    # software; `engram-node admin peer add` writes peers into peers.d beside this file.
+    # The configuration of this node. Every key, with its meaning and default, is in the example that comes with
+    # the software; `engram-node admin peer add` writes peers into peers.d beside this file.
     [node]
     name = "\(nodeName)"
     data_dir = "data"
@@ -111,7 +115,8 @@ struct InitCommand: AsyncParsableCommand {
   private func report(_ nodeName: NodeName, _ id: NodeID, _ layout: NodeLayout) {
     if json {
       printJSON(
-        InitReport(name: nodeName.text, node_id: id.description, config: layout.configuration, ca: layout.authority))
+        InitReport(
+          name: nodeName.text, nodeId: id.description, config: layout.configuration, ca: layout.authority))
       return
     }
     print(
@@ -130,7 +135,7 @@ struct InitCommand: AsyncParsableCommand {
 
 private struct InitReport: Encodable {
   var name: String
-  var node_id: String
+  var nodeId: String
   var config: String
   var ca: String
 }
@@ -172,7 +177,7 @@ func readPassphrase(_ path: String) throws -> [UInt8] {
 func systemError() -> String { String(cString: strerror(errno)) }
 
 func printJSON(_ value: some Encodable) {
-  let encoder = JSONEncoder()
+  let encoder = wireEncoder()
   encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
   if let data = try? encoder.encode(value) { print(String(decoding: data, as: UTF8.self)) }
 }

@@ -11,7 +11,8 @@ import Logging
 import NIOCore
 import NIOPosix
 
-/// One running node: store, node, federation, public port and administration, put together and taken apart in order.
+/// One running node: store, node, federation, public port and administration, put together and taken apart in
+/// order.
 final class NodeService: Sendable {
   private let configuration: NodeConfiguration
   private let log: Logger
@@ -47,7 +48,8 @@ final class NodeService: Sendable {
     let trust = TrustStore()
     let tls = try TLSSides(configuration, trust: trust)
     let federation = FederationService(
-      node: node, group: group, tls: tls.client, trust: trust, settings: LinkSettings(configuration.federation),
+      node: node, group: group, tls: tls.client, trust: trust,
+      settings: LinkSettings(configuration.federation),
       random: SystemRandom(), pool: blocking, log: log)
     self.federation = federation
     let edge = Edge(
@@ -65,8 +67,8 @@ final class NodeService: Sendable {
       group: group, log: log)
   }
 
-  /// Starts everything and returns the port that is bound. Peers come first, so that a client's first message finds
-  /// its route; the public port comes last.
+  /// Starts everything and returns the port that is bound. Peers come first, so that a client's first message
+  /// finds its route; the public port comes last.
   func start() async throws -> Int {
     blocking.start()
     node.start()
@@ -88,15 +90,17 @@ final class NodeService: Sendable {
       Failure(.cannotCreate, "the admin socket \(configuration.adminSocketPath) cannot be opened: \(error)")
     case let error as IOError where error.errnoCode == EADDRINUSE:
       Failure(
-        .unavailable, "something listens on \(configuration.listen) already", hint: "change `listen` in [node]")
+        .unavailable, "something listens on \(configuration.listen) already",
+        hint: "change `listen` in [node]")
     case let error as IOError where error.errnoCode == EACCES:
-      Failure(.notAllowed, "\(configuration.listen) may not be bound", hint: "ports below 1024 need a capability")
+      Failure(
+        .notAllowed, "\(configuration.listen) may not be bound", hint: "ports below 1024 need a capability")
     default: Failure(.failed, "the node could not start: \(type(of: error))")
     }
   }
 
-  /// Stops in the order in which work flows: no new work, what is queued committed, goodbyes, the store closed.
-  /// Bounded by the configured drain time.
+  /// Stops in the order in which work flows: no new work, what is queued committed, goodbyes, the store
+  /// closed. Bounded by the configured drain time.
   func stop() async {
     log.info("stopping")
     let bound = TimeAmount(configuration.limits.drainTime)
@@ -123,7 +127,8 @@ private func openStore(_ configuration: NodeConfiguration, synchronous: Synchron
   } catch {
     switch error {
     case .locked:
-      throw Failure(.unavailable, "another process has \(configuration.dataDirectory) open", hint: "stop it first")
+      throw Failure(
+        .unavailable, "another process has \(configuration.dataDirectory) open", hint: "stop it first")
     case .schemaTooNew:
       throw Failure(.configuration, "\(path) was written by a newer version", hint: "upgrade engram-node")
     case .full: throw Failure(.ioError, "the disk of \(configuration.dataDirectory) is full")
@@ -190,5 +195,7 @@ extension ListenerSettings {
 }
 
 extension Duration {
-  var milliseconds: UInt64 { UInt64(components.seconds) * 1_000 + UInt64(components.attoseconds / 1_000_000_000_000_000) }
+  var milliseconds: UInt64 {
+    UInt64(components.seconds) * 1_000 + UInt64(components.attoseconds / 1_000_000_000_000_000)
+  }
 }

@@ -4,7 +4,8 @@ import EngramFederation
 import EngramHTTP
 import Foundation
 
-/// The peers as configured, changed by the administration one at a time: file first, then the running federation.
+/// The peers as configured, changed by the administration one at a time: file first, then the running
+/// federation.
 actor PeerBook {
   private var peers: [PeerConfiguration]
   private let configPath: String
@@ -18,7 +19,8 @@ actor PeerBook {
   func apply() throws {
     let resolved = try peers.map { peer in
       guard let pem = FileManager.default.contents(atPath: peer.authorityPath) else {
-        throw Failure(.configuration, "the authority of peer \(peer.name), \(peer.authorityPath), cannot be read")
+        throw Failure(
+          .configuration, "the authority of peer \(peer.name), \(peer.authorityPath), cannot be read")
       }
       return FederationPeer(
         name: peer.name, id: peer.nodeID, host: peer.endpoint.host, port: peer.endpoint.port,
@@ -29,7 +31,8 @@ actor PeerBook {
 
   private static func failure(_ error: PeerSetupError) -> Failure {
     switch error {
-    case .authority(let name): Failure(.configuration, "the authority of peer \(name) is not a PEM certificate")
+    case .authority(let name):
+      Failure(.configuration, "the authority of peer \(name) is not a PEM certificate")
     case .duplicateName(let name): Failure(.configuration, "peer \(name) is there twice")
     case .node(let code): Failure(.ioError, code.sentence, hint: code.hint)
     case .ownName: Failure(.configuration, "a node cannot be its own peer")

@@ -6,11 +6,11 @@ import Foundation
 
 /// What another organisation needs to pin this node: passed on over a channel that both administrators trust.
 struct PeerCard: Codable {
-  var engram_peer_card = 1
+  var engramPeerCard = 1
   var name: String
   var endpoint: String
-  var node_id: String
-  var ca_pem: String
+  var nodeId: String
+  var caPem: String
 }
 
 struct PeerCardCommand: AsyncParsableCommand {
@@ -18,8 +18,8 @@ struct PeerCardCommand: AsyncParsableCommand {
     commandName: "peer-card",
     abstract: "Print what a peer needs to pin this node: name, endpoint, node id, certificate authority.",
     discussion: """
-      The card holds nothing secret, but whoever can change it on the way can pose as you: send it over a channel \
-      that both administrators trust, and compare node ids by voice.
+      The card holds nothing secret, but whoever can change it on the way can pose as you: send it over a \
+      channel that both administrators trust, and compare node ids by voice.
 
         engram-node peer-card --config federation.toml > acme.card
       """)
@@ -35,8 +35,9 @@ struct PeerCardCommand: AsyncParsableCommand {
       let key = try loadIdentity(configuration, passphraseFile: source.passphraseFile)
       printJSON(
         PeerCard(
-          name: configuration.name.text, endpoint: (configuration.advertise ?? configuration.listen).description,
-          node_id: NodeID(key.publicKey).description, ca_pem: String(decoding: pem, as: UTF8.self)))
+          name: configuration.name.text,
+          endpoint: (configuration.advertise ?? configuration.listen).description,
+          nodeId: NodeID(key.publicKey).description, caPem: String(decoding: pem, as: UTF8.self)))
     }
   }
 }

@@ -9,9 +9,9 @@ struct ServeCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "serve", abstract: "Run the node until it is told to stop (SIGTERM or SIGINT).",
     discussion: """
-      Listens for clients and peers on one port, and for `engram-node admin` on a Unix socket. On SIGTERM it stops \
-      taking new work, commits what is queued, says goodbye to peers, and ends within the configured drain time. \
-      Standard error carries the log; once the node listens, standard output says where.
+      Listens for clients and peers on one port, and for `engram-node admin` on a Unix socket. On SIGTERM it \
+      stops taking new work, commits what is queued, says goodbye to peers, and ends within the configured \
+      drain time. Standard error carries the log; once the node listens, standard output says where.
 
         engram-node serve --config federation.toml
       """)
@@ -21,7 +21,8 @@ struct ServeCommand: AsyncParsableCommand {
   @Option(
     help: ArgumentHelp(
       "How commits reach the disk: full, or normal, which loses acknowledged messages in a power cut.",
-      discussion: "Only the power-cut test uses `normal`, as the control that must fail.", visibility: .hidden))
+      discussion: "Only the power-cut test uses `normal`, as the control that must fail.", visibility: .hidden
+    ))
   var synchronous = "full"
 
   func run() async throws {

@@ -3,8 +3,8 @@ import Foundation
 import Logging
 import Synchronization
 
-/// Log lines on standard error: one line each, text for people or JSON for machines. Metadata carries codes, counts
-/// and peers' names; never bodies, keys, tokens or what a client sent.
+/// Log lines on standard error: one line each, text for people or JSON for machines. Metadata carries codes,
+/// counts and peers' names; never bodies, keys, tokens or what a client sent.
 struct StructuredLog: LogHandler {
   var logLevel: Logger.Level
   var metadata: Logger.Metadata = [:]
@@ -32,8 +32,11 @@ struct StructuredLog: LogHandler {
           + fields.map { " \($0.key)=\(Self.oneLine("\($0.value)"))" }.joined()
       case .json:
         "{"
-          + ([("time", time), ("level", event.level.rawValue), ("logger", label), ("message", "\(event.message)")]
-            + fields.map { ($0.key, "\($0.value)") })
+          + ([
+            ("time", time), ("level", event.level.rawValue), ("logger", label),
+            ("message", "\(event.message)"),
+          ]
+          + fields.map { ($0.key, "\($0.value)") })
           .map { "\(Self.quoted($0.0)):\(Self.quoted($0.1))" }.joined(separator: ",") + "}"
       }
     Self.output.withLock { $0.write(Data((line + "\n").utf8)) }

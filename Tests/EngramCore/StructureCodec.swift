@@ -104,7 +104,7 @@ struct StructureCodec: Sendable, CustomTestStringConvertible {
       "receipts", endsAnywhere: true,
       make: {
         ReceiptsFrame(
-          epoch: $0.integer(), firstSeq: 1 + $0.integer() >> 1,
+          epoch: $0.integer(), seq: 1 + $0.integer() >> 1,
           receipts: $0.array(upTo: 4, atLeast: 1) { $0.shortBytes()[...] })
       }, encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
     StructureCodec(

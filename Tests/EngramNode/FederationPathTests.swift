@@ -38,7 +38,8 @@ struct FederationPathTests {
     try globex.carryReceipts(to: acme)
     let states = try acme.receipts(aliceSession).map(\.body.state)
     #expect(states == [.admitted, .processed])
-    #expect(try acme.node.outbound(globex.node.identity.name, after: 0, maxCount: 10, maxBytes: 1 << 20).isEmpty)
+    #expect(
+      try acme.node.outbound(globex.node.identity.name, after: 0, maxCount: 10, maxBytes: 1 << 20).isEmpty)
   }
 
   @Test("a batch that is sent again is all duplicates, with receipts, and is stored once")
@@ -88,7 +89,9 @@ struct FederationPathTests {
     }
     #expect(learnt == .wrongHome)
     // Control: its own client's certificate is learnt.
-    let own = globex.wait { globex.node.learn(alice.certificateItem, from: acme.node.identity.name, completion: $0) }
+    let own = globex.wait {
+      globex.node.learn(alice.certificateItem, from: acme.node.identity.name, completion: $0)
+    }
     #expect(own == .none)
   }
 
@@ -100,7 +103,9 @@ struct FederationPathTests {
     }
     let sealed = try sealText("from a phone", from: alice, to: [bob])
     #expect(learn(alice) == .none)
-    guard case .success = globex.node.verify(sealed.bytes, from: .peer(name)) else { return #expect(Bool(false)) }
+    guard case .success = globex.node.verify(sealed.bytes, from: .peer(name)) else {
+      return #expect(Bool(false))
+    }
     let revoked = try TestDevice("alice@acme.example", state: .revoked, listVersion: 2)
     #expect(learn(revoked) == .none)
     guard case .failure(.deviceInactive) = globex.node.verify(sealed.bytes, from: .peer(name)) else {
@@ -117,9 +122,10 @@ struct FederationPathTests {
       AckFrame.Item(seq: 1, outcome: .refused, code: .unknownRecipient),
       AckFrame.Item(seq: 2, outcome: .later, code: .overloaded),
     ]
-    _ = acme.wait { (done: @escaping @Sendable (Bool) -> Void) in
-      acme.node.settle(globex.node.identity.name, through: 2, items: items) { done(true) }
-    } as Bool
+    _ =
+      acme.wait { (done: @escaping @Sendable (Bool) -> Void) in
+        acme.node.settle(globex.node.identity.name, through: 2, items: items) { done(true) }
+      } as Bool
     let receipts = try acme.receipts(aliceSession)
     #expect(receipts.map(\.body.state) == [.failed])
     #expect(receipts.map(\.body.code) == [.unknownRecipient])

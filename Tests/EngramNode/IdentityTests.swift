@@ -57,12 +57,15 @@ struct IdentityTests {
   func tokens() throws {
     _ = try fixture.join(alice)
     let node = fixture.node
-    func open(_ token: String) -> ErrorCode { code(fixture.wait { node.openSession(token: token, completion: $0) }) }
+    func open(_ token: String) -> ErrorCode {
+      code(fixture.wait { node.openSession(token: token, completion: $0) })
+    }
     let token = alice.token(node: node.identity.id, nowMs: fixture.clock.nowMs())
     #expect(open(token) == .none)
     #expect(open(token) == .tokenReplayed)
     #expect(open(alice.token(node: try TestNode("globex.example").id)) == .tokenInvalid)
-    #expect(open(alice.token(node: node.identity.id, nowMs: TestTime.startMs - TestTime.hourMs)) == .tokenInvalid)
+    #expect(
+      open(alice.token(node: node.identity.id, nowMs: TestTime.startMs - TestTime.hourMs)) == .tokenInvalid)
     #expect(open("a.b.c") == .tokenInvalid)
     let stranger = try TestDevice("stranger@acme.example")
     #expect(open(stranger.token(node: node.identity.id)) == .tokenInvalid)
@@ -94,9 +97,11 @@ struct IdentityTests {
 
     #expect(fixture.wait { fixture.node.disable("alice", completion: $0) } == .none)
     #expect(ended.withLock { $0 })
-    #expect(fixture.send(try sealText("after", from: alice, to: [bob]).bytes, session).code == .clientDisabled)
+    #expect(
+      fixture.send(try sealText("after", from: alice, to: [bob]).bytes, session).code == .clientDisabled)
     #expect(code(fixture.node.localDirectoryAnswer(alice.address)) == .notFound)
-    #expect(fixture.send(try sealText("to", from: bob, to: [alice]).bytes, bobSession).code == .unknownRecipient)
+    #expect(
+      fixture.send(try sealText("to", from: bob, to: [alice]).bytes, bobSession).code == .unknownRecipient)
     let token = alice.token(node: fixture.node.identity.id)
     #expect(code(fixture.wait { fixture.node.openSession(token: token, completion: $0) }) == .clientDisabled)
   }

@@ -119,7 +119,8 @@ struct IntakeTests {
   func unknownRecipients() throws {
     let carol = try TestDevice("carol@acme.example")
     let dave = try TestDevice("dave@elsewhere.example")
-    #expect(fixture.send(try sealText("x", from: alice, to: [carol]).bytes, aliceSession).code == .unknownRecipient)
+    #expect(
+      fixture.send(try sealText("x", from: alice, to: [carol]).bytes, aliceSession).code == .unknownRecipient)
     #expect(fixture.send(try sealText("x", from: alice, to: [dave]).bytes, aliceSession).code == .noRoute)
     let mixed = try sealText("x", from: alice, to: [bob, carol])
     #expect(fixture.send(mixed.bytes, aliceSession).outcome == .accepted)

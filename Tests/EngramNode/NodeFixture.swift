@@ -99,7 +99,8 @@ final class NodeFixture: Sendable {
     }
   }
 
-  /// Carries everything that waits for `other` over, as a link would, once: certificates, envelopes, acknowledgements.
+  /// Carries everything that waits for `other` over, as a link would, once: certificates, envelopes,
+  /// acknowledgements.
   func carry(to other: NodeFixture) throws -> [AckFrame.Item] {
     let (here, there) = (node.identity.name, other.node.identity.name)
     let state = try node.linkState(there)
@@ -115,9 +116,10 @@ final class NodeFixture: Sendable {
       other.node.acceptFromPeer(
         here, epoch: state.outEpoch, firstSeq: first.seq, through: last.seq, batch: batch, completion: $0)
     }
-    _ = wait { (done: @escaping @Sendable (Bool) -> Void) in
-      node.settle(there, through: last.seq, items: items) { done(true) }
-    } as Bool
+    _ =
+      wait { (done: @escaping @Sendable (Bool) -> Void) in
+        node.settle(there, through: last.seq, items: items) { done(true) }
+      } as Bool
     return items
   }
 
@@ -131,9 +133,10 @@ final class NodeFixture: Sendable {
           here, epoch: state.outEpoch, seq: row.seq, receipts: row.receipts, completion: $0)
       }
       guard code == .none else { throw code }
-      _ = wait { (done: @escaping @Sendable (Bool) -> Void) in
-        node.settleReceipts(there, through: row.seq) { done(true) }
-      } as Bool
+      _ =
+        wait { (done: @escaping @Sendable (Bool) -> Void) in
+          node.settleReceipts(there, through: row.seq) { done(true) }
+        } as Bool
     }
   }
 
