@@ -43,7 +43,7 @@ struct Device: Sendable {
 
   func registration(node: NodeID, invite: String) -> [UInt8] {
     makeRegistration(
-      node: node, inviteToken: Array(invite.utf8), certificate: certificate.body, list: list.body,
+      node: node, inviteToken: base64URLDecode(invite) ?? [], certificate: certificate.body, list: list.body,
       signedPrekey: prekey.bytes, identity: identity, device: key
     ).encoded()
   }

@@ -62,6 +62,8 @@ struct EngramBench: AsyncParsableCommand {
   func run() async throws {
     // Each idle connection takes a descriptor here and one in the node, which inherits the limit.
     raiseDescriptorLimit()
+    Children.endWithSignals()
+    defer { Children.endAll() }
     let options = try benchOptions()
     var report = Report(
       machine: MachineFacts(directory: options.directory),

@@ -29,10 +29,11 @@ final class Organisation: Sendable {
     self.name = name
     self.binary = binary
     self.directory = directory
-    nodeID = try NodeID(parsing: created.node_id)
+    nodeID = try NodeID(parsing: created.nodeId)
     endpoint = .tls(host: "127.0.0.1", port: port, caFile: created.ca)
     process = try Self.serve(binary, config: created.config, log: "\(directory)/log")
     pid = process.processIdentifier
+    Children.add(pid)
     var limits = WireLimits()
     limits.connectionsMax = 16
     api = try HTTPClient(endpoint: endpoint, limits: limits)
@@ -50,6 +51,7 @@ final class Organisation: Sendable {
     let deadline = monotonicNs() + 20_000_000_000
     while process.isRunning, monotonicNs() < deadline { try await Task.sleep(for: .milliseconds(20)) }
     if process.isRunning { kill(pid, SIGKILL) }
+    Children.remove(pid)
     if !keep { try FileManager.default.removeItem(atPath: directory) }
   }
 
@@ -57,9 +59,6 @@ final class Organisation: Sendable {
 
   struct Status: Decodable {
     var ready: Bool
-    var messages: Int
-    var open_deliveries: Int
-    var store_bytes: Int
   }
 
   /// nil while nobody listens on the socket.
@@ -100,7 +99,7 @@ final class Organisation: Sendable {
   }
 
   private struct InitReport: Decodable {
-    var node_id: String
+    var nodeId: String
     var config: String
     var ca: String
   }
@@ -158,7 +157,9 @@ final class Organisation: Sendable {
   }
 
   private static func tool<Answer: Decodable>(_ binary: String, _ arguments: [String]) throws -> Answer {
-    try JSONDecoder().decode(Answer.self, from: output(binary, arguments))
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    return try decoder.decode(Answer.self, from: output(binary, arguments))
   }
 
   /// Standard output of a short command.
