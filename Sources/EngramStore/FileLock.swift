@@ -35,6 +35,12 @@ func fileBytes(_ path: String) -> Int {
   return stat(path, &status) == 0 ? Int(status.st_size) : 0
 }
 
+/// 0 when the path cannot be asked.
+func freeDiskBytes(_ path: String) -> UInt64 {
+  var status = statvfs()
+  return statvfs(path, &status) == 0 ? UInt64(status.f_bavail) * UInt64(status.f_frsize) : 0
+}
+
 extension StoreError {
   init(errno: Int32) {
     switch errno {

@@ -70,7 +70,9 @@ extension StoreTransaction {
     return seq
   }
 
-  func deviceMailbox(_ number: Int = 1) throws -> Int64 { try createMailbox(.device, owner: kid(number).bytes) }
+  func deviceMailbox(_ number: Int = 1) throws -> Int64 {
+    try createMailbox(.device, owner: kid(number).bytes)
+  }
 }
 
 struct NotInserted: Error {}
@@ -82,12 +84,14 @@ func stored(_ outcome: InsertOutcome) throws -> Int64 {
 
 func client(_ address: Address, home: Int64 = 0) -> ClientRow {
   ClientRow(
-    address: address, identity: SigningPublicKey(digest(7).bytes)!, list: [1, 2, 3], listVersion: 4, home: home,
+    address: address, identity: SigningPublicKey(digest(7).bytes)!, list: [1, 2, 3], listVersion: 4,
+    home: home,
     isDisabled: false, createdMs: now)
 }
 
-/// Expects exactly this error. A function, because Swift 6.3 gives a closure inside `#expect(throws:)` the symbol of
-/// a sibling when both stand in another closure, and then runs one of them twice and the other never.
+/// Expects exactly this error. A function, because Swift 6.3 gives a closure inside `#expect(throws:)` the
+/// symbol of a sibling when both stand in another closure, and then runs one of them twice and the other
+/// never.
 func refuse<Failure: Error & Equatable, T>(
   _ expected: Failure, sourceLocation: SourceLocation = #_sourceLocation, _ body: () throws -> T
 ) {

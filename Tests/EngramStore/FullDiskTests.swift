@@ -6,7 +6,8 @@ import Testing
 
 @Suite("A full disk")
 struct FullDiskTests {
-  @Test("a commit that does not fit is refused whole, reads go on, and work is taken again when there is room")
+  @Test(
+    "a commit that does not fit is refused whole, reads go on, and work is taken again when there is room")
   func full() throws {
     let folder = try Folder()
     let store = try folder.open()
@@ -17,7 +18,9 @@ struct FullDiskTests {
     }
     // SQLite's own limit gives the same SQLITE_FULL as a write that finds no space.
     let pages = try store.write { try $0.first("PRAGMA page_count", [], .meta) { try $0.integer(0) } } ?? 0
-    try store.write { _ = try $0.first("PRAGMA max_page_count = \(pages + 2)", [], .meta) { try $0.integer(0) } }
+    try store.write {
+      _ = try $0.first("PRAGMA max_page_count = \(pages + 2)", [], .meta) { try $0.integer(0) }
+    }
 
     #expect(throws: StoreError.full) {
       try store.write { try $0.post(2, to: mailbox, bytes: payload(2, count: 100_000)) }
@@ -42,7 +45,9 @@ struct FullDiskTests {
     let store = try folder.open()
     let mailbox = try store.write { try $0.deviceMailbox() }
     let pages = try store.write { try $0.first("PRAGMA page_count", [], .meta) { try $0.integer(0) } } ?? 0
-    try store.write { _ = try $0.first("PRAGMA max_page_count = \(pages + 2)", [], .meta) { try $0.integer(0) } }
+    try store.write {
+      _ = try $0.first("PRAGMA max_page_count = \(pages + 2)", [], .meta) { try $0.integer(0) }
+    }
     #expect(throws: StoreError.full) {
       try store.write { transaction throws in
         try transaction.setValue([1], for: "before")
@@ -66,10 +71,15 @@ struct FullDiskTests {
     let folder = try Folder(in: disk)
     let store = try folder.open()
     let mailbox = try store.write { try $0.deviceMailbox() }
+    let ballast = folder.url.appendingPathComponent("ballast")
+    try Data(count: 1 << 20).write(to: ballast)
+    #expect(store.freeDiskBytes() > 0)
     var stored = 0
     #expect(throws: StoreError.full) {
       while stored < 10_000 {
-        try store.write { _ = try $0.post(stored + 1, to: mailbox, bytes: payload(stored + 1, count: 20_000)) }
+        try store.write {
+          _ = try $0.post(stored + 1, to: mailbox, bytes: payload(stored + 1, count: 20_000))
+        }
         stored += 1
       }
     }
@@ -81,6 +91,10 @@ struct FullDiskTests {
     #expect(throws: StoreError.full) {
       try store.write { _ = try $0.post(20_000, to: mailbox, bytes: payload(1, count: 500_000)) }
     }
+    try FileManager.default.removeItem(at: ballast)
+    let next = stored + 1
+    try store.write { _ = try $0.post(next, to: mailbox, bytes: payload(next, count: 20_000)) }
+    #expect(try listed() == (1...UInt64(next)).map { $0 })
     #expect(try store.read { try $0.check() } == [])
   }
 

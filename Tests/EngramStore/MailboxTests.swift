@@ -55,7 +55,9 @@ struct MailboxTests {
 
   @Test("notices come ascending within count and bytes, and go one by one or up to a number")
   func notices() throws {
-    func list(_ snapshot: StoreSnapshot, after: UInt64 = 0, count: Int = 9, bytes: Int = .max) throws -> [UInt64] {
+    func list(_ snapshot: StoreSnapshot, after: UInt64 = 0, count: Int = 9, bytes: Int = .max) throws
+      -> [UInt64]
+    {
       try snapshot.notices(mailbox, after: after, maxCount: count, maxBytes: bytes).map(\.seq)
     }
     try store.write { transaction throws in

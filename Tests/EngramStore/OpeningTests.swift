@@ -52,7 +52,8 @@ struct OpeningTests {
       // GRDB's own table lists the migrations; it is not ours to describe.
       try String.fetchAll(
         db,
-        sql: "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'grdb_migrations' ORDER BY rowid")
+        sql:
+          "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'grdb_migrations' ORDER BY rowid")
     }
     let made = statements.map { $0 + ";\n" }.joined(separator: "\n")
     let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
