@@ -77,7 +77,7 @@ extension Node {
     do {
       guard let device = try roster.device(session.kid) else { return completion(.unknownDevice) }
       prekey = try Prekey(verifying: bytes, by: device.certificate)
-      guard prekey.body.kind == .signed, prekey.body.notAfterMs > clock.nowMs() else {
+      guard prekey.body.kind == .signed, prekey.isValid(atMs: clock.nowMs()) else {
         return completion(.badPrekey)
       }
     } catch let error as CredentialError {
@@ -106,7 +106,7 @@ extension Node {
       return completion(error.code)
     }
     guard list.body.address == session.address, list.body.isActive(session.kid),
-      list.body.issuedMs <= clock.nowMs() + Limits.clockSkewMs, clock.nowMs() < list.body.validUntilMs
+      list.isValid(atMs: clock.nowMs())
     else { return completion(.badCertificate) }
     commitLoop.submit(
       CommitCommand(weight: 1) { [self] group in
@@ -136,10 +136,10 @@ extension Node {
       )
     } catch { return completion(error.code) }
     guard certificate.body.address.node == peer else { return completion(.wrongHome) }
-    guard list.body.address == certificate.body.address, list.body.identity == certificate.body.identity
-    else {
-      return completion(.badCertificate)
-    }
+    guard list.body.address == certificate.body.address, list.body.identity == certificate.body.identity,
+      certificate.isValid(atMs: clock.nowMs())
+    else { return completion(.badCertificate) }
+    guard list.isValid(atMs: clock.nowMs()) else { return completion(.staleDeviceList) }
     commitLoop.submit(
       CommitCommand(weight: 1) { [self] group in
         try store(certificate, list, from: peer, in: group)

@@ -86,13 +86,13 @@ struct InitCommand: AsyncParsableCommand {
 
   private func issueCertificate(_ nodeName: NodeName, _ listenAt: HostPort, _ layout: NodeLayout) throws {
     let authority = try CertificateAuthority.create(
-      commonName: "\(nodeName) Engram CA", certificatePath: layout.authority, keyPath: layout.authorityKey)
+      commonName: commonName("\(nodeName) CA", or: "Engram CA"), certificatePath: layout.authority, keyPath: layout.authorityKey)
     let hosts =
       ([listenAt.host] + alternativeNames + [advertise.flatMap { HostPort($0)?.host }].compactMap { $0 })
     let addresses = hosts.filter(isAddress) + ["127.0.0.1", "::1"]
     let names = [nodeName.text, "localhost"] + hosts.filter { !isAddress($0) }
     try authority.issue(
-      commonName: nodeName.text, dnsNames: unique(names),
+      commonName: commonName(nodeName.text, or: "engram-node"), dnsNames: unique(names),
       ipAddresses: unique(addresses.filter { $0 != "0.0.0.0" && $0 != "::" }),
       certificatePath: layout.certificate, keyPath: layout.certificateKey)
   }
@@ -181,6 +181,10 @@ func printJSON(_ value: some Encodable) {
   encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
   if let data = try? encoder.encode(value) { print(String(decoding: data, as: UTF8.self)) }
 }
+
+/// A certificate's common name holds 64 characters (RFC 5280, appendix A.1); nothing is decided by it, names are in the
+/// SAN.
+private func commonName(_ text: String, or fallback: String) -> String { text.utf8.count <= 64 ? text : fallback }
 
 private func isAddress(_ host: String) -> Bool {
   var (four, six) = (in_addr(), in6_addr())
