@@ -24,6 +24,7 @@ let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let toml = Target.Dependency.product(name: "TOMLKit", package: "TOMLKit")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
 func module(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
@@ -68,7 +69,8 @@ let package = Package(
     module("EngramStore", ["EngramCore", "EngramCrypto", grdb], exclude: ["schema.sql"]),
     module("EngramConfig", ["EngramCore", toml]),
     module("EngramWire", ["EngramCore", "EngramTLS", nioCore, nioPosix, nioTLS, nioHTTP1, nioWebSocket]),
-    module("EngramClientStore", ["EngramCore", "EngramCrypto", "EngramSealing", grdb]),
+    module(
+      "EngramClientStore", ["EngramCore", "EngramCrypto", "EngramSealing", grdb], exclude: ["schema.sql"]),
     module("EngramNode", ["EngramCore", "EngramCrypto", "EngramStore", logging]),
     module(
       "EngramFederation",
@@ -87,7 +89,7 @@ let package = Package(
       dependencies: [
         "EngramCore", "EngramCrypto", "EngramConfig", "EngramStore", "EngramNode", "EngramFederation",
         "EngramHTTP",
-        "EngramTLS", "EngramWire", argumentParser, logging, lifecycle, nioCore, nioPosix,
+        "EngramTLS", "EngramWire", argumentParser, logging, unixSignals, nioCore, nioPosix,
       ], swiftSettings: strict),
     .executableTarget(
       name: "engram",
@@ -127,7 +129,7 @@ let package = Package(
       [
         "EngramCore", "EngramCrypto", "EngramSealing", "EngramStore", "EngramNode", "EngramFederation",
         "EngramTLS",
-        "TestSupport", nioCore, nioPosix, nioEmbedded,
+        "TestSupport", nioCore, nioPosix, nioTLS, nioEmbedded, logging,
       ]),
     tests(
       "EngramHTTP",
@@ -136,13 +138,18 @@ let package = Package(
         "TestSupport", nioCore, nioPosix, nioTLS, nioEmbedded, nioHTTP1, nioWebSocket, httpTypes,
         hummingbirdCore, logging,
       ]),
-    tests("EngramClient", ["EngramCore", "EngramCrypto", "EngramSealing", "EngramClient", "TestSupport"]),
+    tests(
+      "EngramClient",
+      [
+        "EngramCore", "EngramCrypto", "EngramSealing", "EngramClientStore", "EngramClient", "engram",
+        "TestSupport",
+      ]),
     tests("House", []),
     tests(
       "Scenarios",
       [
         "EngramCore", "EngramCrypto", "EngramSealing", "EngramClient", "EngramWire", "EngramTLS",
-        "TestSupport", nioCore, nioPosix,
+        "TestSupport", nioCore, nioPosix, nioTLS,
       ]),
   ]
 )

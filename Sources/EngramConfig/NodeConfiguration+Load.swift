@@ -1,4 +1,4 @@
-import Foundation
+import EngramCore
 import TOMLKit
 
 extension NodeConfiguration {
@@ -90,7 +90,7 @@ extension NodeConfiguration {
 
 /// The `[node]` table.
 private struct Basics {
-  let name: String
+  let name: NodeName
   let dataDirectory: String
   let listen: HostPort
   let advertise: HostPort?
@@ -104,9 +104,7 @@ private struct Basics {
 
   /// Nil when a required key is missing or wrong, which the reader then holds as a problem.
   init?(reading reader: inout TableReader, in document: ConfigurationDocument) {
-    let name = reader.value("name", isRequired: true, expected: NodeNaming.nameExpectation) {
-      NodeNaming.isNodeName($0) ? $0 : nil
-    }
+    let name = reader.nodeName()
     let dataDirectory = reader.path("data_dir", isRequired: true)
     let listen = reader.value("listen", isRequired: true, expected: HostPort.expectation) { HostPort($0) }
     advertise = reader.value("advertise", expected: HostPort.expectation) { HostPort($0).flatMap(\.dialable) }

@@ -1,10 +1,12 @@
+package import EngramCore
+
 /// What `federation.toml`, `peers.d` and the environment together say, checked and with every default in
 /// place.
 ///
 /// File paths are absolute: those in a file are relative to the folder of that file, those left out are
 /// relative to the data directory.
 package struct NodeConfiguration: Sendable, Equatable {
-  package let name: String
+  package let name: NodeName
   package let dataDirectory: String
   package let listen: HostPort
   /// Where others reach this node, when that is not where it listens.
@@ -45,16 +47,16 @@ package struct NodeConfiguration: Sendable, Equatable {
 
 /// Another organisation's node, and how it is recognised.
 package struct PeerConfiguration: Sendable, Equatable {
-  package let name: String
+  package let name: NodeName
   package let endpoint: HostPort
-  /// `engram-node:` and 52 characters of base32: the pinned identity key.
-  package let nodeID: String
+  /// The pinned identity key.
+  package let nodeID: NodeID
   /// PEM: the authority that the peer's certificate has to chain to, and no other.
   package let authorityPath: String
   package let isEnabled: Bool
 
   package init(
-    name: String, endpoint: HostPort, nodeID: String, authorityPath: String, isEnabled: Bool = true
+    name: NodeName, endpoint: HostPort, nodeID: NodeID, authorityPath: String, isEnabled: Bool = true
   ) {
     self.name = name
     self.endpoint = endpoint

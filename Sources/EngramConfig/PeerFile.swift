@@ -1,3 +1,4 @@
+package import EngramCore
 import Foundation
 
 /// The files `peers.d/NAME.toml` beside `federation.toml`, which `engram-node admin peer` writes.
@@ -14,31 +15,43 @@ package enum PeerFile {
     let path = filePath(of: peer.name, beside: configPath)
     try refuseInvalid(peer, path)
     try refuseDuplicate(peer, path, configPath)
-    do {
+    try reporting(path) { () throws(DurableFile.Failure) in
       try DurableFile.createFolder(folder(beside: configPath))
       try DurableFile.replace(path, with: text(of: peer, folder: folder(beside: configPath), configPath))
-    } catch {
-      throw ConfigurationError(problems: [ConfigurationProblem(file: path, message: error.description)])
     }
   }
 
-  /// Removes the peer's file.
+  /// Keeps the authority that a new peer's card carried as `peers.d/NAME.pem`, to be written before the peer.
+  ///
+  /// - Returns: the path for `PeerConfiguration.authorityPath`.
+  package static func writeAuthority(
+    _ pem: String, of name: NodeName, beside configPath: String
+  ) throws(ConfigurationError) -> String {
+    let path = authorityPath(of: name, beside: configPath)
+    try reporting(path) { () throws(DurableFile.Failure) in
+      try DurableFile.createFolder(folder(beside: configPath))
+      try DurableFile.replace(path, with: pem)
+    }
+    return path
+  }
+
+  /// Removes the peer's file, and the authority that `writeAuthority` kept for it.
   ///
   /// - Throws: when there is none, or when the disk refuses.
-  package static func remove(_ name: String, beside configPath: String) throws(ConfigurationError) {
+  package static func remove(_ name: NodeName, beside configPath: String) throws(ConfigurationError) {
     let path = filePath(of: name, beside: configPath)
-    // A name that is none could lead out of the folder.
-    guard NodeNaming.isNodeName(name), FileManager.default.fileExists(atPath: path) else {
+    guard FileManager.default.fileExists(atPath: path) else {
       throw ConfigurationError(problems: [
         ConfigurationProblem(
           file: folder(beside: configPath), message: "holds no peer of that name",
           hint: "a peer written in \(configPath) is removed there")
       ])
     }
-    do {
+    try reporting(path) { () throws(DurableFile.Failure) in
+      // The peer first: one without its authority would stop the next start, an authority alone does nothing.
       try DurableFile.remove(path)
-    } catch {
-      throw ConfigurationError(problems: [ConfigurationProblem(file: path, message: error.description)])
+      let authority = authorityPath(of: name, beside: configPath)
+      if FileManager.default.fileExists(atPath: authority) { try DurableFile.remove(authority) }
     }
   }
 
@@ -50,20 +63,32 @@ package enum PeerFile {
       .map { (folder as NSString).appendingPathComponent($0) }
   }
 
-  static func filePath(of name: String, beside configPath: String) -> String {
-    (folder(beside: configPath) as NSString).appendingPathComponent(name + ".toml")
+  static func filePath(of name: NodeName, beside configPath: String) -> String {
+    (folder(beside: configPath) as NSString).appendingPathComponent(name.text + ".toml")
+  }
+
+  private static func authorityPath(of name: NodeName, beside configPath: String) -> String {
+    (folder(beside: configPath) as NSString).appendingPathComponent(name.text + ".pem")
   }
 
   private static func folder(beside configPath: String) -> String {
     ((configPath as NSString).deletingLastPathComponent as NSString).appendingPathComponent(folderName)
   }
 
+  private static func reporting(
+    _ path: String, _ body: () throws(DurableFile.Failure) -> Void
+  ) throws(ConfigurationError) {
+    do {
+      try body()
+    } catch {
+      throw ConfigurationError(problems: [ConfigurationProblem(file: path, message: error.description)])
+    }
+  }
+
   // MARK: - Checks
 
   private static func refuseInvalid(_ peer: PeerConfiguration, _ path: String) throws(ConfigurationError) {
     let checks: [(key: String, isMet: Bool, expected: String)] = [
-      ("name", NodeNaming.isNodeName(peer.name), NodeNaming.nameExpectation),
-      ("node_id", NodeNaming.isNodeID(peer.nodeID), NodeNaming.nodeIDExpectation),
       ("endpoint", peer.endpoint.dialable != nil, HostPort.expectation),
       ("ca", !peer.authorityPath.isEmpty && !peer.authorityPath.utf8.contains(0), "the path of a PEM file"),
     ]
@@ -101,9 +126,9 @@ package enum PeerFile {
     """
     # Written by engram-node admin peer.
     [[peer]]
-    name = \(quoted(peer.name))
+    name = \(quoted(peer.name.text))
     endpoint = \(quoted(peer.endpoint.description))
-    node_id = \(quoted(peer.nodeID))
+    node_id = \(quoted(peer.nodeID.description))
     ca = \(quoted(shortened(peer.authorityPath, folder: folder, configPath)))
     enabled = \(peer.isEnabled)
 

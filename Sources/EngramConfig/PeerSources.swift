@@ -1,3 +1,4 @@
+import EngramCore
 import Foundation
 import TOMLKit
 
@@ -39,10 +40,10 @@ struct PeerSources {
   }
 
   /// The file that names `peer`, nil when none does.
-  func file(naming peer: String) -> String? { entries.first { $0.peer.name == peer }?.file }
+  func file(naming peer: NodeName) -> String? { entries.first { $0.peer.name == peer }?.file }
 
   /// Peers that cannot both be meant. `ownName` is nil when it could not be read.
-  func conflicts(ownName: String?, ownFile: String) -> [ConfigurationProblem] {
+  func conflicts(ownName: NodeName?, ownFile: String) -> [ConfigurationProblem] {
     var problems: [ConfigurationProblem] = []
     for (index, entry) in entries.enumerated() {
       func note(_ key: String, _ message: String, hint: String? = nil) {
@@ -93,15 +94,11 @@ struct PeerSources {
   }
 
   private static func peer(_ reader: inout TableReader) -> PeerConfiguration? {
-    let name = reader.value("name", isRequired: true, expected: NodeNaming.nameExpectation) {
-      NodeNaming.isNodeName($0) ? $0 : nil
-    }
+    let name = reader.nodeName()
     let endpoint = reader.value("endpoint", isRequired: true, expected: HostPort.expectation) {
       HostPort($0)?.dialable
     }
-    let nodeID = reader.value("node_id", isRequired: true, expected: NodeNaming.nodeIDExpectation) {
-      NodeNaming.isNodeID($0) ? $0 : nil
-    }
+    let nodeID = reader.nodeID()
     let authority = reader.path("ca", isRequired: true)
     let isEnabled = reader.boolean("enabled", fallback: true)
     reader.refuseUnknown(Schema.peerKeys)
@@ -129,7 +126,7 @@ struct PeerSources {
   /// `admin peer remove NAME` deletes the file of that name, so it has to hold that peer.
   private mutating func refuseForeignName(of document: ConfigurationDocument, _ entries: ArraySlice<Entry>) {
     let stem = ((document.file as NSString).lastPathComponent as NSString).deletingPathExtension
-    for entry in entries where entry.peer.name != stem {
+    for entry in entries where entry.peer.name.text != stem {
       problems.append(
         ConfigurationProblem(
           file: entry.file, line: entry.line, key: "peer.name",

@@ -1,3 +1,5 @@
+import EngramCore
+
 /// The keys of each table. Names carry their unit; every number carries its bounds and the reason for them.
 enum Schema {
   static let tables = ["federation", "limits", "node", "peer"]
@@ -16,10 +18,11 @@ enum Schema {
   }
 
   enum Limits {
-    /// The protocol's own bound is also the highest; a node may accept less, but must leave room for a header
-    /// with many recipients.
+    /// The protocol's own bound is the highest; a node may accept less, but has to leave room for a header
+    /// and the wraps of a thousand recipients.
     static let envelopeBytes = IntegerKey(
-      name: "max_envelope_bytes", fallback: 16 << 20, range: 64 << 10...16 << 20)
+      name: "max_envelope_bytes", fallback: EngramCore.Limits.envelopeBytesMax,
+      range: 1 << 20...EngramCore.Limits.envelopeBytesMax)
     /// The life that the protocol allows an envelope (Envelope, Time): deduplication remembers no longer.
     static let ttlDays = IntegerKey(name: "max_ttl_days", fallback: 30, range: 1...30)
     /// Beyond a thousand rows a larger transaction is no cheaper per row, but holds the first one up.

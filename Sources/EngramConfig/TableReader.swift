@@ -1,3 +1,4 @@
+import EngramCore
 import Foundation
 import TOMLKit
 
@@ -63,6 +64,21 @@ struct TableReader {
       return nil
     }
     return value
+  }
+
+  /// The key `name`, lower case as it has to be: another spelling is refused, never folded into this one.
+  mutating func nodeName() -> NodeName? {
+    value(
+      "name", isRequired: true,
+      expected: "a lower-case DNS name of at most \(Limits.nodeNameBytesMax) characters, such as acme.example"
+    ) { try? NodeName($0) }
+  }
+
+  mutating func nodeID() -> NodeID? {
+    value(
+      "node_id", isRequired: true,
+      expected: "engram-node: and 52 characters a-z2-7, as printed by engram-node peer-card"
+    ) { try? NodeID(parsing: $0) }
   }
 
   mutating func choice<Choice: RawRepresentable & CaseIterable>(_ key: String, fallback: Choice) -> Choice

@@ -1,3 +1,4 @@
+import EngramCore
 import Foundation
 
 /// `host:port`; an IPv6 address stands in brackets.
@@ -40,48 +41,26 @@ package struct HostPort: Sendable, Equatable, CustomStringConvertible {
     return inet_pton(AF_INET6, text, &address) == 1
   }
 
-  /// A last label of digits alone would be a mistyped IPv4 address (RFC 3696, section 2).
+  /// Labels as in a node's name, in either case; a single one will do. A last label of digits alone would be
+  /// a mistyped IPv4 address (RFC 3696, section 2).
   private static func isHostName(_ text: Substring) -> Bool {
-    let lowered = text.lowercased()
-    guard NodeNaming.isNodeName(lowered), let last = lowered.split(separator: ".").last else { return false }
-    return !last.allSatisfy(\.isNumber)
-  }
-}
-
-/// The forms of names and identities, as in the protocol's Notation.
-enum NodeNaming {
-  static let nameExpectation = "a lower-case DNS name of at most 253 characters, such as acme.example"
-  static let nodeIDExpectation = "engram-node: and 52 characters a-z2-7, as printed by engram-node peer-card"
-
-  /// Lower-case ASCII only: another spelling is refused, never folded into this one.
-  static func isNodeName(_ text: String) -> Bool {
-    let bytes = Array(text.utf8)
-    guard (1...253).contains(bytes.count) else { return false }
-    return bytes.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false).allSatisfy(isLabel)
+    let labels = text.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+    guard text.utf8.count <= Limits.nodeNameBytesMax, let last = labels.last else { return false }
+    return labels.allSatisfy(isLabel) && !last.allSatisfy(isDigit)
   }
 
-  /// 32 bytes in base32 without padding. The last character carries one bit, so that only two are canonical.
-  static func isNodeID(_ text: String) -> Bool {
-    let prefix = "engram-node:"
-    guard text.hasPrefix(prefix) else { return false }
-    let digits = Array(text.utf8.dropFirst(prefix.utf8.count))
-    let isBase32 = digits.allSatisfy {
-      (UInt8(ascii: "a")...UInt8(ascii: "z")).contains($0)
-        || (UInt8(ascii: "2")...UInt8(ascii: "7")).contains($0)
-    }
-    return digits.count == 52 && isBase32
-      && (digits.last == UInt8(ascii: "a") || digits.last == UInt8(ascii: "q"))
-  }
-
-  private static func isLabel(_ label: ArraySlice<UInt8>) -> Bool {
+  private static func isLabel(_ label: Substring.UTF8View) -> Bool {
     let hyphen = UInt8(ascii: "-")
     return (1...63).contains(label.count) && label.first != hyphen && label.last != hyphen
-      && label.allSatisfy {
-        switch $0 {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"), hyphen: true
-        default: false
-        }
-      }
+      && label.allSatisfy { isDigit($0) || isLetter($0) || $0 == hyphen }
+  }
+
+  private static func isDigit(_ byte: UInt8) -> Bool {
+    (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+  }
+
+  private static func isLetter(_ byte: UInt8) -> Bool {
+    (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte | 0x20)
   }
 }
 

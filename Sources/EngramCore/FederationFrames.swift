@@ -223,8 +223,8 @@ package struct AckFrame: Sendable {
   }
 }
 
-/// `receipts = epoch | seq | lp(receipt)…`: statements on their way to the sender's home node. One frame is one row of
-/// the outbox and has one number, however many receipts it carries; it is acknowledged as a whole.
+/// `receipts = epoch | seq | lp(receipt)…`: statements on their way to the sender's home node. One frame is
+/// one row of the outbox and has one number, however many receipts it carries; it is acknowledged as a whole.
 package struct ReceiptsFrame: Sendable {
   package var epoch: UInt64
   package var seq: UInt64

@@ -11,7 +11,9 @@ func apiRouter(_ edge: Edge) -> Router<APIContext> {
   addOpenRoutes(to: router, edge)
   let api = router.group("api/v1")
   addIdentityRoutes(to: api, edge)
-  addMessageRoutes(to: api.group("agents/:id"), edge)
+  let agent = api.group("agents/:id")
+  addKeyRoutes(to: agent, edge)
+  addMessageRoutes(to: agent, edge)
   return router
 }
 
@@ -57,16 +59,30 @@ private func addIdentityRoutes(to api: RouterGroup<APIContext>, _ edge: Edge) {
   }
 }
 
-private func addMessageRoutes(to agent: RouterGroup<APIContext>, _ edge: Edge) {
-  agent.put("prekeys") { request, context in
-    let (session, _) = try edge.owner(request, context)
-    try MediaType.prekeys.require(in: request.headers)
-    return try await edge.body(of: request, max: Limits.prekeyBytesMax) { bytes in
-      let code = await edge.putPrekey(bytes, session)
-      guard code == .none else { throw Problem(code) }
-      return Response(status: .noContent)
+/// What a device publishes about itself: its signed prekey, and its client's newest device list.
+private func addKeyRoutes(to agent: RouterGroup<APIContext>, _ edge: Edge) {
+  func publish(
+    _ path: RouterPath, _ type: MediaType, max: Int,
+    _ store: @escaping @Sendable ([UInt8], ClientSession, @escaping @Sendable (ErrorCode) -> Void) -> Void
+  ) {
+    agent.put(path) { request, context in
+      let (session, _) = try edge.owner(request, context)
+      try type.require(in: request.headers)
+      return try await edge.body(of: request, max: max) { bytes in
+        let code = await withCheckedContinuation { continuation in
+          store(bytes, session) { continuation.resume(returning: $0) }
+        }
+        guard code == .none else { throw Problem(code) }
+        return Response(status: .noContent)
+      }
     }
   }
+  let node = edge.node
+  publish("prekeys", .prekeys, max: Limits.prekeyBytesMax) { node.putPrekey($0, $1, completion: $2) }
+  publish("device-list", .deviceList, max: Limits.deviceListBytesMax) { node.putDeviceList($0, $1, completion: $2) }
+}
+
+private func addMessageRoutes(to agent: RouterGroup<APIContext>, _ edge: Edge) {
   agent.post("messages") { request, context in
     let (session, _) = try edge.owner(request, context)
     try MediaType.envelopes.require(in: request.headers)

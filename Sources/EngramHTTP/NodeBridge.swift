@@ -24,12 +24,6 @@ extension Edge {
     }
   }
 
-  func putPrekey(_ bytes: [UInt8], _ session: ClientSession) async -> ErrorCode {
-    await withCheckedContinuation { continuation in
-      node.putPrekey(bytes, session) { continuation.resume(returning: $0) }
-    }
-  }
-
   /// On the thread pool: each acknowledgement of an envelope costs a signature check.
   func acknowledge(_ acks: [MailboxAck], _ session: ClientSession) async -> [ItemOutcome] {
     await withCheckedContinuation { continuation in

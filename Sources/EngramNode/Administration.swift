@@ -23,7 +23,9 @@ extension Node {
         try group.transaction.insertInvite(
           InviteRow(digest: inviteDigest(token), name: name, expiresMs: group.nowMs + ttlMs))
         group.afterCommit { _ in completion(.success(base64URLEncode(token))) }
-      } refused: { completion(.failure($0)) })
+      } refused: {
+        completion(.failure($0))
+      })
   }
 
   package func invites() throws(ErrorCode) -> [InviteSummary] {
@@ -56,7 +58,9 @@ extension Node {
           sessionWatches.call([address])
           completion(.none)
         }
-      } refused: { completion($0) })
+      } refused: {
+        completion($0)
+      })
   }
 
   package func status() throws(ErrorCode) -> NodeStatus {
@@ -68,7 +72,8 @@ extension Node {
       isReady: isReady)
   }
 
-  /// Which organisations we federate with, and under which keys. Mailboxes are created where they are missing.
+  /// Which organisations we federate with, and under which keys. Mailboxes are created where they are
+  /// missing.
   package func setPeers(_ peers: [Peer]) throws(ErrorCode) {
     let known = try writing { group in
       try peers.map { peer in

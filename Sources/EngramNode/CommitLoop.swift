@@ -4,8 +4,8 @@ internal import EngramStore
 import Foundation
 internal import Logging
 
-/// What one group commit collects: the store's transaction, receipts to be signed together, mailboxes that got work,
-/// and what is to be called once everything is on disk. Lives on the commit thread for one group.
+/// What one group commit collects: the store's transaction, receipts to be signed together, mailboxes that
+/// got work, and what is to be called once everything is on disk. Lives on the commit thread for one group.
 final class CommitGroup {
   let transaction: StoreTransaction
   let nowMs: UInt64
@@ -19,8 +19,8 @@ final class CommitGroup {
     self.nowMs = nowMs
   }
 
-  /// The next number of a mailbox. Counted in memory and written once per group: a row update per delivery would
-  /// cost as much as the delivery.
+  /// The next number of a mailbox. Counted in memory and written once per group: a row update per delivery
+  /// would cost as much as the delivery.
   func nextSeq(_ mailbox: Int64) throws -> UInt64 {
     if allocated[mailbox] == nil {
       let first = try transaction.highestSeq(mailbox) + 1
@@ -39,7 +39,9 @@ final class CommitGroup {
   }
 
   /// Called on the commit thread after the group is on disk.
-  func afterCommit(_ completion: @escaping @Sendable (SignedReceipts) -> Void) { completions.append(completion) }
+  func afterCommit(_ completion: @escaping @Sendable (SignedReceipts) -> Void) {
+    completions.append(completion)
+  }
 
   /// Writes the mailbox counters; the last step inside the transaction.
   func writeCounters() throws {
@@ -78,10 +80,10 @@ struct CommitCommand: Sendable {
   let refused: @Sendable (ErrorCode) -> Void
 }
 
-/// The one thread that writes. Takes whatever is queued, greedily, and never waits for more (a linger showed no
-/// gain); commits it in one transaction; only then answers. What a crash means: before the commit nothing of the
-/// group happened and nobody was told; after it everything did, and who was not told asks again and is answered as a
-/// duplicate.
+/// The one thread that writes. Takes whatever is queued, greedily, and never waits for more (a linger showed
+/// no gain); commits it in one transaction; only then answers. What a crash means: before the commit nothing
+/// of the group happened and nobody was told; after it everything did, and who was not told asks again and is
+/// answered as a duplicate.
 final class CommitLoop: Sendable {
   struct Hooks: Sendable {
     let sign: @Sendable ([ReceiptBody]) -> [[UInt8]]

@@ -3,8 +3,8 @@ internal import EngramCrypto
 internal import EngramStore
 import Synchronization
 
-/// Peers' directory answers, verified against the pinned node id. Signed prekeys only: one-time prekeys are never
-/// cached (and not handed out yet).
+/// Peers' directory answers, verified against the pinned node id. Signed prekeys only: one-time prekeys are
+/// never cached (and not handed out yet).
 final class DirectoryCache: Sendable {
   private struct Entry {
     let answer: [UInt8]
@@ -30,8 +30,8 @@ final class DirectoryCache: Sendable {
 }
 
 extension Node {
-  /// The countersigned entry of one of our own clients: what peers and clients may ask. "Not here", "disabled" and
-  /// "no usable device" are one answer.
+  /// The countersigned entry of one of our own clients: what peers and clients may ask. "Not here",
+  /// "disabled" and "no usable device" are one answer.
   package func localDirectoryAnswer(_ address: Address) -> Result<[UInt8], ErrorCode> {
     do throws(ErrorCode) {
       guard address.node == identity.name else { return .failure(.notFound) }
@@ -40,7 +40,8 @@ extension Node {
       return .success(
         signDirectoryAnswer(
           DirectoryAnswerBody(
-            node: identity.name, nodeID: identity.id, address: address, issuedMs: clock.nowMs(), bundles: bundles),
+            node: identity.name, nodeID: identity.id, address: address, issuedMs: clock.nowMs(),
+            bundles: bundles),
           key: identity.key))
     } catch { return .failure(error) }
   }
@@ -49,13 +50,15 @@ extension Node {
     guard let client = try snapshot.client(address), !client.isDisabled, client.home == 0 else { return [] }
     let list = try DeviceList(verifying: client.list).body
     return try snapshot.devices(of: address).compactMap { device in
-      guard list.isActive(device.kid), let prekey = try snapshot.signedPrekey(of: device.kid) else { return nil }
+      guard list.isActive(device.kid), let prekey = try snapshot.signedPrekey(of: device.kid) else {
+        return nil
+      }
       return PrekeyBundle(deviceList: client.list, certificate: device.certificate, signedPrekey: prekey)
     }
   }
 
-  /// The entry of any client: our own at once, a peer's from the cache (1 h) or over the federation. When the peer
-  /// cannot be reached the last answer serves: its prekey says itself how long it may be used.
+  /// The entry of any client: our own at once, a peer's from the cache (1 h) or over the federation. When the
+  /// peer cannot be reached the last answer serves: its prekey says itself how long it may be used.
   package func directoryAnswer(
     _ address: Address, completion: @escaping @Sendable (Result<[UInt8], ErrorCode>) -> Void
   ) {
@@ -64,7 +67,9 @@ extension Node {
     if let fresh = directoryCache.answer(address, notBefore: now - min(now, settings.directoryFreshMs)) {
       return completion(.success(fresh))
     }
-    guard let known = roster.peer(address.node), known.peer.isEnabled else { return completion(.failure(.noRoute)) }
+    guard let known = roster.peer(address.node), known.peer.isEnabled else {
+      return completion(.failure(.noRoute))
+    }
     guard let port = directoryPort.withLock({ $0 }) else { return completion(.failure(.peerUnreachable)) }
     port.lookup(address, at: address.node) { [self] result in
       switch result {
@@ -76,7 +81,8 @@ extension Node {
     }
   }
 
-  private func keep(_ answer: [UInt8], about address: Address, from peer: Peer) -> Result<[UInt8], ErrorCode> {
+  private func keep(_ answer: [UInt8], about address: Address, from peer: Peer) -> Result<[UInt8], ErrorCode>
+  {
     guard let body = try? verifyDirectoryAnswer(answer[...], pinned: peer.id), body.node == peer.name,
       body.address == address
     else { return .failure(.badSignature) }

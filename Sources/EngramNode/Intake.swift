@@ -34,10 +34,12 @@ extension Node {
 
   // 1.
   private func parseEnvelope(_ bytes: [UInt8]) throws(ErrorCode) -> UnverifiedEnvelope {
+    guard bytes.count <= settings.envelopeBytesMax else { throw .tooLarge }
     do throws(CodecError) { return try UnverifiedEnvelope(parsing: bytes) } catch { throw error.code }
   }
 
-  // 2. From a client everything is full; from a peer exactly our own clients' wraps are, and there is at least one.
+  // 2. From a client everything is full; from a peer exactly our own clients' wraps are, and there is at
+  //    least one.
   private func checkPattern(_ envelope: UnverifiedEnvelope, from source: Source) throws(ErrorCode) {
     guard !envelope.isStub else { throw .stubRefused }
     switch source {
@@ -53,7 +55,9 @@ extension Node {
   }
 
   // 3.
-  private func checkSender(_ envelope: UnverifiedEnvelope, from source: Source) throws(ErrorCode) -> VerifiedEnvelope {
+  private func checkSender(_ envelope: UnverifiedEnvelope, from source: Source) throws(ErrorCode)
+    -> VerifiedEnvelope
+  {
     let header = envelope.header
     switch source {
     case .client(let session):
@@ -81,7 +85,9 @@ extension Node {
         group.afterCommit { [metrics] receipts in
           metrics.add(.acceptedFromClients, decisions.count { $0.outcome == .accepted })
           completion(
-            decisions.map { ItemOutcome($0.outcome, code: $0.code, receipt: $0.receipt.map { receipts[$0] } ?? []) })
+            decisions.map {
+              ItemOutcome($0.outcome, code: $0.code, receipt: $0.receipt.map { receipts[$0] } ?? [])
+            })
         }
       } refused: { code in
         completion(batch.map { _ in ItemOutcome(code.isRetryable ? .later : .refused, code: code) })
@@ -158,8 +164,8 @@ extension Node {
     return Decision(outcome: .accepted, receipt: group.sign(statement(envelope, source, atMs: group.nowMs)))
   }
 
-  /// Until grants arrive the policy is: our clients may send, pinned peers may deliver for their own clients. The
-  /// device is asked about again here, because it may have been disabled since step 3.
+  /// Until grants arrive the policy is: our clients may send, pinned peers may deliver for their own clients.
+  /// The device is asked about again here, because it may have been disabled since step 3.
   private func authorise(_ envelope: VerifiedEnvelope, in group: CommitGroup) throws -> ErrorCode {
     guard envelope.header.expiresMs > purgedThroughMs else { return .replayWindowClosed }
     guard let device = try roster.device(envelope.header.senderKid, in: group.transaction) else {
@@ -188,15 +194,19 @@ extension Node {
       }
     let outcome = try group.transaction.insertMessage(
       NewMessage(
-        dedupe: dedupeKey(header), envelopeID: envelope.id, sender: header.sender, senderKid: header.senderKid,
-        type: header.type, priority: header.priority, createdMs: header.createdMs, expiresMs: header.expiresMs,
+        dedupe: dedupeKey(header), envelopeID: envelope.id, sender: header.sender,
+        senderKid: header.senderKid,
+        type: header.type, priority: header.priority, createdMs: header.createdMs,
+        expiresMs: header.expiresMs,
         notBeforeMs: header.notBeforeMs, origin: origin, acceptedMs: group.nowMs,
-        openDeliveries: routes.destinations.reduce(0) { $0 + $1.slots.count }, bytes: envelope.envelope.bytes))
+        openDeliveries: routes.destinations.reduce(0) { $0 + $1.slots.count }, bytes: envelope.envelope.bytes)
+    )
     guard case .inserted(let message) = outcome else { return outcome }
     for destination in routes.destinations {
       let seq = try group.nextSeq(destination.mailbox)
       for slot in destination.slots {
-        try group.transaction.insertDelivery(mailbox: destination.mailbox, seq: seq, slot: slot, message: message)
+        try group.transaction.insertDelivery(
+          mailbox: destination.mailbox, seq: seq, slot: slot, message: message)
       }
     }
     return outcome

@@ -3,9 +3,9 @@ internal import EngramCrypto
 internal import EngramStore
 
 extension Node {
-  /// What waits for a device after `after`, oldest first: envelopes, receipts, and every sender's certificate before
-  /// the first envelope that needs it. A blocking read: call it off the event loops. At least one item comes when
-  /// any waits, even if it is larger than `maxBytes`.
+  /// What waits for a device after `after`, oldest first: envelopes, receipts, and every sender's certificate
+  /// before the first envelope that needs it. A blocking read: call it off the event loops. At least one item
+  /// comes when any waits, even if it is larger than `maxBytes`.
   package func items(
     _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: inout Set<Kid>
   ) throws(ErrorCode) -> [MailboxItem] {
@@ -42,7 +42,9 @@ extension Node {
   /// Certificate and newest device list of a device, as they are handed to whoever needs them.
   package func certificate(_ kid: Kid) throws(ErrorCode) -> CertificateItem? {
     try reading { snapshot in
-      guard let device = try snapshot.device(kid), let client = try snapshot.client(device.address) else { return nil }
+      guard let device = try snapshot.device(kid), let client = try snapshot.client(device.address) else {
+        return nil
+      }
       return CertificateItem(certificate: device.certificate, deviceList: client.list)
     }
   }
@@ -56,8 +58,9 @@ extension Node {
     try reading { try $0.pendingCount(mailbox) }
   }
 
-  /// A device's acknowledgements: envelopes with its signed `processed` or `failed` receipt, receipts with nothing.
-  /// Verifies signatures on the caller's thread, then commits removal and the receipt's way home together.
+  /// A device's acknowledgements: envelopes with its signed `processed` or `failed` receipt, receipts with
+  /// nothing. Verifies signatures on the caller's thread, then commits removal and the receipt's way home
+  /// together.
   package func acknowledge(
     _ acks: [MailboxAck], _ session: ClientSession, completion: @escaping @Sendable ([ItemOutcome]) -> Void
   ) {

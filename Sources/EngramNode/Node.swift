@@ -5,8 +5,8 @@ import Foundation
 package import Logging
 import Synchronization
 
-/// One organisation's node: intake, routing, delivery, receipts, sessions, directory. Synchronous; reads run on the
-/// caller's thread, writes on the one commit thread, where completions are called too.
+/// One organisation's node: intake, routing, delivery, receipts, sessions, directory. Synchronous; reads run
+/// on the caller's thread, writes on the one commit thread, where completions are called too.
 package final class Node: Sendable {
   package let identity: NodeIdentity
   package let settings: NodeSettings
@@ -28,8 +28,8 @@ package final class Node: Sendable {
   private let purgedThrough: Atomic<UInt64>
   private let isRunning = Atomic<Bool>(false)
 
-  /// - Parameter onFatal: called when the store can no longer be trusted to keep what it acknowledges (a failed
-  ///   fsync is never retried). The process must end; the default ends it.
+  /// - Parameter onFatal: called when the store can no longer be trusted to keep what it acknowledges (a
+  ///   failed fsync is never retried). The process must end; the default ends it.
   package init(
     identity: NodeIdentity, store: Store, settings: NodeSettings = NodeSettings(), clock: any Clock,
     random: any RandomSource, log: Logger, onFatal: (@Sendable (ErrorCode) -> Void)? = nil

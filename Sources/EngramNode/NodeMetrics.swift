@@ -4,7 +4,8 @@ import Synchronization
 /// Monotonic counters, read by `/metrics` and `admin status`.
 package final class NodeMetrics: Sendable {
   package enum Counter: Int, CaseIterable, Sendable {
-    case acceptedFromClients, acceptedFromPeers, acknowledged, commitFailures, commits, damagedRows, duplicates
+    case acceptedFromClients, acceptedFromPeers, acknowledged, commitFailures, commits, damagedRows,
+      duplicates
     case expired, federated, idReused, peersRefused, purged, receiptsForwarded, refused, registrations
     case sessionsOpened, sessionsRefused
 
@@ -38,7 +39,8 @@ package final class NodeMetrics: Sendable {
   /// Name (snake case, without prefix), labels, value.
   package func samples() -> [(name: String, labels: [(String, String)], value: UInt64)] {
     let plain = Counter.allCases.map { (name: $0.name, labels: [(String, String)](), value: value($0)) }
-    let byCode = ErrorCode.allCases.compactMap { code -> (name: String, labels: [(String, String)], value: UInt64)? in
+    let byCode = ErrorCode.allCases.compactMap {
+      code -> (name: String, labels: [(String, String)], value: UInt64)? in
       guard let value = refusals[code]?.value.load(ordering: .relaxed), value > 0 else { return nil }
       return ("refused_by_code", [("code", code.name)], value)
     }

@@ -28,7 +28,9 @@ struct NoticeBatch {
     }
   }
 
-  private func flush(_ row: inout FieldWriter, _ count: inout Int, _ mailbox: Int64, _ group: CommitGroup) throws {
+  private func flush(_ row: inout FieldWriter, _ count: inout Int, _ mailbox: Int64, _ group: CommitGroup)
+    throws
+  {
     guard count > 0 else { return }
     try group.transaction.insertNotice(mailbox: mailbox, seq: try group.nextSeq(mailbox), bytes: row.bytes)
     (row, count) = (FieldWriter(capacity: 4_096), 0)
@@ -36,8 +38,8 @@ struct NoticeBatch {
 }
 
 extension Node {
-  /// Where receipts about a message of this sender go: the device's own mailbox, or its node's. Nil when neither is
-  /// known any more; the receipt is then dropped, for nobody is left to read it.
+  /// Where receipts about a message of this sender go: the device's own mailbox, or its node's. Nil when
+  /// neither is known any more; the receipt is then dropped, for nobody is left to read it.
   func homeMailbox(of sender: Address, kid: Kid, in group: CommitGroup) throws -> Int64? {
     if sender.node == identity.name { return try roster.device(kid, in: group.transaction)?.mailbox }
     return roster.peer(sender.node)?.receipts

@@ -3,8 +3,8 @@ internal import EngramCrypto
 internal import EngramStore
 internal import Logging
 
-// The outbox is the view of deliveries that wait for a peer. Everything here reads committed rows or settles them;
-// links hold nothing that is not in the store.
+// The outbox is the view of deliveries that wait for a peer. Everything here reads committed rows or settles
+// them; links hold nothing that is not in the store.
 
 extension Node {
   /// What a link needs to know when it starts. A peer without an epoch gets one here.
@@ -22,8 +22,8 @@ extension Node {
       envelopesMailbox: known.envelopes, receiptsMailbox: known.receipts)
   }
 
-  /// A new epoch, after the peer showed that our numbering was rolled back. Waiting rows keep their numbers; the peer
-  /// deduplicates by message.
+  /// A new epoch, after the peer showed that our numbering was rolled back. Waiting rows keep their numbers;
+  /// the peer deduplicates by message.
   package func redrawEpoch(
     _ peer: NodeName, completion: @escaping @Sendable (Result<LinkState, ErrorCode>) -> Void
   ) {
@@ -36,7 +36,9 @@ extension Node {
         let state = try Self.linkState(known, group.transaction)
         log.warning("drew a new epoch towards a peer", metadata: ["peer": "\(peer)"])
         group.afterCommit { _ in completion(.success(state)) }
-      } refused: { completion(.failure($0)) })
+      } refused: {
+        completion(.failure($0))
+      })
   }
 
   /// Committed envelopes for a peer after `seq`, ascending, pruned to what it may see. A blocking read.
@@ -49,7 +51,9 @@ extension Node {
       try $0.deliveries(known.envelopes, after: seq, maxCount: maxCount, maxBytes: maxBytes)
     }
     return try rows.filter { $0.expiresMs > now }.map { row throws(ErrorCode) in
-      OutboundEnvelope(seq: row.seq, bytes: try pruned(row.bytes, for: peer), senderKid: row.senderKid)
+      OutboundEnvelope(
+        seq: row.seq, bytes: try pruned(row.bytes, for: peer), senderKid: row.senderKid,
+        senderListVersion: try roster.device(row.senderKid)?.list.version ?? 0)
     }
   }
 
@@ -61,8 +65,9 @@ extension Node {
     } catch { throw .damagedRow }
   }
 
-  /// Applies a peer's acknowledgements. Accepted and duplicate end the row; refused ends it with a failed receipt for
-  /// the sender; later gives it a new number. Receipts about our clients' messages go into their mailboxes.
+  /// Applies a peer's acknowledgements. Accepted and duplicate end the row; refused ends it with a failed
+  /// receipt for the sender; later gives it a new number. Receipts about our clients' messages go into their
+  /// mailboxes.
   package func settle(
     _ peer: NodeName, through: UInt64, items: [AckFrame.Item], completion: @escaping @Sendable () -> Void
   ) {
@@ -97,7 +102,8 @@ extension Node {
       return
     }
     // Read before the removal, which wipes the bytes of a message that nobody waits for any more.
-    let refusedID = item.outcome == .refused ? try messageID(mailbox: known.envelopes, seq: item.seq, in: group) : nil
+    let refusedID =
+      item.outcome == .refused ? try messageID(mailbox: known.envelopes, seq: item.seq, in: group) : nil
     guard let removed = try group.transaction.removeDelivery(known.envelopes, seq: item.seq) else { return }
     let info = removed.info
     guard let home = try homeMailbox(of: info.sender, kid: info.senderKid, in: group) else { return }
@@ -110,8 +116,8 @@ extension Node {
     }
   }
 
-  /// The peer's receipt if it is about this very envelope and in the peer's own name; its signature is for the
-  /// sender's device to judge, which pins the peer's key.
+  /// The peer's receipt if it is about this very envelope and in the peer's own name; its signature is for
+  /// the sender's device to judge, which pins the peer's key.
   private func usableReceipt(_ bytes: [UInt8], about info: MessageInfo, from known: KnownPeer) -> [UInt8]? {
     guard !bytes.isEmpty, let receipt = try? UnverifiedReceipt(parsing: bytes[...]),
       receipt.body.envelope == info.envelopeID, receipt.body.sender == info.sender,
@@ -141,10 +147,13 @@ extension Node {
         guard let known = roster.peer(peer) else { throw ErrorCode.noRoute }
         _ = try group.transaction.removeNotices(known.receipts, through: through)
         group.afterCommit { _ in completion() }
-      } refused: { _ in completion() })
+      } refused: { _ in
+        completion()
+      })
   }
 
-  /// One row of receipts from a peer, for our own clients: stored in their mailboxes with the stream's progress.
+  /// One row of receipts from a peer, for our own clients: stored in their mailboxes with the stream's
+  /// progress.
   package func acceptReceipts(
     _ peer: NodeName, epoch: UInt64, seq: UInt64, receipts: [[UInt8]],
     completion: @escaping @Sendable (ErrorCode) -> Void
@@ -165,7 +174,8 @@ extension Node {
         }
         var notices = NoticeBatch()
         for receipt in usable {
-          guard let home = try homeMailbox(of: receipt.body.sender, kid: receipt.body.senderKid, in: group) else {
+          guard let home = try homeMailbox(of: receipt.body.sender, kid: receipt.body.senderKid, in: group)
+          else {
             continue
           }
           notices.add(receipt.bytes, to: home)
@@ -174,7 +184,9 @@ extension Node {
         (link.receiptsInEpoch, link.receiptsInThrough) = (epoch, seq)
         try group.transaction.setLink(link)
         group.afterCommit { _ in completion(.none) }
-      } refused: { completion($0) })
+      } refused: {
+        completion($0)
+      })
   }
 
   private func splitReceipts(_ bytes: [UInt8]) throws(ErrorCode) -> [[UInt8]] {

@@ -14,9 +14,9 @@ package enum InviteToken {
 }
 
 extension Node {
-  /// Registers a new client's first device: `invite token | registration | signed prekey`. Everything is verified
-  /// before the commit thread sees it; the invite is used up in the same transaction that creates the client.
-  /// Answers with the client's own directory entry, countersigned.
+  /// Registers a new client's first device: `invite token | registration | signed prekey`. Everything is
+  /// verified before the commit thread sees it; the invite is used up in the same transaction that creates
+  /// the client. Answers with the client's own directory entry, countersigned.
   package func register(
     _ request: [UInt8], completion: @escaping @Sendable (Result<[UInt8], ErrorCode>) -> Void
   ) {
@@ -40,15 +40,19 @@ extension Node {
           log.info("a client was registered")
           completion(localDirectoryAnswer(registration.certificate.body.address))
         }
-      } refused: { completion(.failure($0)) })
+      } refused: {
+        completion(.failure($0))
+      })
   }
 
   private func enrol(_ registration: VerifiedRegistration, in group: CommitGroup) throws {
     let (certificate, transaction) = (registration.certificate, group.transaction)
     let address = certificate.body.address
-    guard let name = try transaction.takeInvite(registration.invite, nowMs: group.nowMs), name == address.name,
+    guard let name = try transaction.takeInvite(registration.invite, nowMs: group.nowMs),
+      name == address.name,
       address.node == identity.name
     else { throw ErrorCode.inviteInvalid }
+    guard try transaction.counts().clients < settings.clientsMax else { throw ErrorCode.quotaExceeded }
     guard try transaction.client(address) == nil, try transaction.device(certificate.kid) == nil else {
       throw ErrorCode.nameTaken
     }
@@ -64,7 +68,8 @@ extension Node {
       of: certificate.kid, id: prekey.body.id, bytes: prekey.bytes, notAfterMs: prekey.body.notAfterMs)
   }
 
-  /// Replaces the device's signed prekey; refused unless it is newer than now and signed by the device itself.
+  /// Replaces the device's signed prekey; refused unless it is newer than now and signed by the device
+  /// itself.
   package func putPrekey(
     _ bytes: [UInt8], _ session: ClientSession, completion: @escaping @Sendable (ErrorCode) -> Void
   ) {
@@ -72,7 +77,9 @@ extension Node {
     do {
       guard let device = try roster.device(session.kid) else { return completion(.unknownDevice) }
       prekey = try Prekey(verifying: bytes, by: device.certificate)
-      guard prekey.body.kind == .signed, prekey.body.notAfterMs > clock.nowMs() else { return completion(.badPrekey) }
+      guard prekey.body.kind == .signed, prekey.body.notAfterMs > clock.nowMs() else {
+        return completion(.badPrekey)
+      }
     } catch let error as CredentialError {
       return completion(error.code)
     } catch {
@@ -83,10 +90,42 @@ extension Node {
         try group.transaction.setSignedPrekey(
           of: session.kid, id: prekey.body.id, bytes: prekey.bytes, notAfterMs: prekey.body.notAfterMs)
         group.afterCommit { _ in completion(.none) }
-      } refused: { completion($0) })
+      } refused: {
+        completion($0)
+      })
   }
 
-  /// Stores the certificate and device list of a peer's client, sent before the first envelope that needs them.
+  /// Replaces the client's device list by a newer one, signed by its identity key. Lists run out after 30
+  /// days at the latest, so every client does this from time to time. The session's own device must stay
+  /// active in it.
+  package func putDeviceList(
+    _ bytes: [UInt8], _ session: ClientSession, completion: @escaping @Sendable (ErrorCode) -> Void
+  ) {
+    let list: DeviceList
+    do throws(CredentialError) { list = try DeviceList(verifying: bytes) } catch {
+      return completion(error.code)
+    }
+    guard list.body.address == session.address, list.body.isActive(session.kid),
+      list.body.issuedMs <= clock.nowMs() + Limits.clockSkewMs, clock.nowMs() < list.body.validUntilMs
+    else { return completion(.badCertificate) }
+    commitLoop.submit(
+      CommitCommand(weight: 1) { [self] group in
+        guard let client = try group.transaction.client(session.address) else { throw ErrorCode.notFound }
+        guard client.identity == list.body.identity else { throw ErrorCode.identityChanged }
+        guard list.body.version > client.listVersion else { throw ErrorCode.staleDeviceList }
+        try group.transaction.updateDeviceList(session.address, list: bytes, version: list.body.version)
+        let kids = try group.transaction.devices(of: session.address).map(\.kid)
+        group.afterCommit { [self] _ in
+          roster.forget(kids)
+          completion(.none)
+        }
+      } refused: {
+        completion($0)
+      })
+  }
+
+  /// Stores the certificate and device list of a peer's client, sent before the first envelope that needs
+  /// them.
   package func learn(
     _ item: CertificateItem, from peer: NodeName, completion: @escaping @Sendable (ErrorCode) -> Void
   ) {
@@ -97,7 +136,8 @@ extension Node {
       )
     } catch { return completion(error.code) }
     guard certificate.body.address.node == peer else { return completion(.wrongHome) }
-    guard list.body.address == certificate.body.address, list.body.identity == certificate.body.identity else {
+    guard list.body.address == certificate.body.address, list.body.identity == certificate.body.identity
+    else {
       return completion(.badCertificate)
     }
     commitLoop.submit(
@@ -107,7 +147,9 @@ extension Node {
           roster.forget(list.body.entries.map(\.kid) + [certificate.kid])
           completion(.none)
         }
-      } refused: { completion($0) })
+      } refused: {
+        completion($0)
+      })
   }
 
   private func store(
@@ -125,7 +167,8 @@ extension Node {
     } else {
       try transaction.insertClient(
         ClientRow(
-          address: address, identity: certificate.body.identity, list: list.bytes, listVersion: list.body.version,
+          address: address, identity: certificate.body.identity, list: list.bytes,
+          listVersion: list.body.version,
           home: known.envelopes, isDisabled: false, createdMs: group.nowMs))
     }
     if try transaction.device(certificate.kid) == nil {

@@ -22,9 +22,14 @@ final class KnownDevice: Sendable {
 
   /// `none`, or why this device may not send now.
   func standing(nowMs: UInt64) -> ErrorCode {
+    let login = loginStanding(nowMs: nowMs)
+    return login == .none && nowMs >= list.validUntilMs ? .staleDeviceList : login
+  }
+
+  /// The same for opening a session: a device whose list has run out may still come in and bring a new one.
+  func loginStanding(nowMs: UInt64) -> ErrorCode {
     if isDisabled { return .clientDisabled }
     if !certificate.isValid(atMs: nowMs) { return .badCertificate }
-    if nowMs >= list.validUntilMs { return .staleDeviceList }
     return list.isActive(certificate.kid) ? .none : .deviceInactive
   }
 }
@@ -94,7 +99,9 @@ final class Roster: Sendable {
   }
 
   private static func load(_ kid: Kid, from snapshot: StoreSnapshot) throws -> KnownDevice? {
-    guard let row = try snapshot.device(kid), let client = try snapshot.client(row.address) else { return nil }
+    guard let row = try snapshot.device(kid), let client = try snapshot.client(row.address) else {
+      return nil
+    }
     do {
       let certificate = try DeviceCertificate(verifying: row.certificate)
       let list = try DeviceList(verifying: client.list)

@@ -15,8 +15,8 @@ struct Routes: Equatable {
   var unreachable: [Unreachable] = []
 }
 
-/// Recipients to mailboxes: our own devices directly, everybody else's through their peer, once per peer. From a
-/// peer nothing is forwarded (`mayForward` false): relaying needs a grant.
+/// Recipients to mailboxes: our own devices directly, everybody else's through their peer, once per peer.
+/// From a peer nothing is forwarded (`mayForward` false): relaying needs a grant.
 func route(
   _ recipients: [Recipient], home: NodeName, mayForward: Bool, device: (Kid) throws -> KnownDevice?,
   peer: (NodeName) -> KnownPeer?

@@ -36,8 +36,8 @@ final class SessionTable: Sendable {
 }
 
 extension Node {
-  /// Turns a device's signed token into a session. The token's id is committed before the session exists, so that a
-  /// token is used once even across a restart.
+  /// Turns a device's signed token into a session. The token's id is committed before the session exists, so
+  /// that a token is used once even across a restart.
   package func openSession(
     token: String, completion: @escaping @Sendable (Result<SessionGrant, ErrorCode>) -> Void
   ) {
@@ -66,7 +66,7 @@ extension Node {
       let mailbox = device.mailbox, device.certificate.body.address == token.address,
       token.verify(key: device.certificate.key, node: identity.id, nowMs: now) == .none
     else { return .failure(.tokenInvalid) }
-    let standing = device.standing(nowMs: now)
+    let standing = device.loginStanding(nowMs: now)
     guard standing == .none else { return .failure(standing) }
     let session = ClientSession(
       address: token.address, kid: token.kid, mailbox: mailbox, expiresMs: now + settings.sessionMs)
@@ -90,16 +90,19 @@ extension Node {
       sessions.remove(bearer)
       return begin(
         ClientSession(
-          address: old.address, kid: old.kid, mailbox: old.mailbox, expiresMs: clock.nowMs() + settings.sessionMs))
+          address: old.address, kid: old.kid, mailbox: old.mailbox,
+          expiresMs: clock.nowMs() + settings.sessionMs))
     }
   }
 
   /// The live session behind a bearer, with the device's standing asked again.
   package func session(_ bearer: String) -> Result<ClientSession, ErrorCode> {
     let now = clock.nowMs()
-    guard let session = sessions.session(bearer), session.expiresMs > now else { return .failure(.sessionExpired) }
+    guard let session = sessions.session(bearer), session.expiresMs > now else {
+      return .failure(.sessionExpired)
+    }
     guard let device = try? roster.device(session.kid) else { return .failure(.sessionExpired) }
-    let standing = device.standing(nowMs: now)
+    let standing = device.loginStanding(nowMs: now)
     return standing == .none ? .success(session) : .failure(standing)
   }
 

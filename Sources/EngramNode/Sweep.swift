@@ -5,8 +5,8 @@ import Foundation
 internal import Logging
 import Synchronization
 
-/// Ends what has run out: messages past their expiry (with receipts to their senders), deduplication rows, used
-/// tokens, invites, sessions. Runs once a second and commits only when there is something to do.
+/// Ends what has run out: messages past their expiry (with receipts to their senders), deduplication rows,
+/// used tokens, invites, sessions. Runs once a second and commits only when there is something to do.
 final class Sweeper: Sendable {
   /// Deliveries ended in one command, so that a large backlog does not hold up other commits.
   static let batchMax = 200
@@ -40,8 +40,8 @@ final class Sweeper: Sendable {
 
   func stop() { state.withLock { $0.isStopping = true } }
 
-  /// A wall clock that jumps against the monotonic one pauses purging: rows that deduplicate must not be dropped on
-  /// the word of a wrong clock.
+  /// A wall clock that jumps against the monotonic one pauses purging: rows that deduplicate must not be
+  /// dropped on the word of a wrong clock.
   private func next() -> (slow: Bool, mayPurge: Bool) {
     let wall = clock.nowMs()
     let uptime = UInt64(ProcessInfo.processInfo.systemUptime * 1_000)
@@ -70,7 +70,8 @@ extension Node {
         _ = try group.transaction.purgeTokens(nowMs: group.nowMs)
         _ = try group.transaction.purgeInvites(nowMs: group.nowMs)
         if mayPurge { try purge(in: group) }
-      } refused: { _ in })
+      } refused: { _ in
+      })
   }
 
   private func expire() {
@@ -79,19 +80,24 @@ extension Node {
         let due = try group.transaction.expired(nowMs: group.nowMs, limit: Sweeper.batchMax)
         for delivery in due {
           let id = try messageID(mailbox: delivery.mailbox, seq: delivery.seq, in: group)
-          guard let removed = try group.transaction.removeDelivery(delivery.mailbox, seq: delivery.seq), let id else {
+          guard let removed = try group.transaction.removeDelivery(delivery.mailbox, seq: delivery.seq),
+            let id
+          else {
             continue
           }
           metrics.add(.expired)
-          let body = statement(.expired, code: .expired, about: removed.info, messageID: id, atMs: group.nowMs)
+          let body = statement(
+            .expired, code: .expired, about: removed.info, messageID: id, atMs: group.nowMs)
           try post([body], towards: removed.info.sender, kid: removed.info.senderKid, in: group)
         }
         if due.count == Sweeper.batchMax { group.afterCommit { [self] _ in expire() } }
-      } refused: { [log] code in log.warning("expiry was not committed", metadata: ["code": "\(code.name)"]) })
+      } refused: { [log] code in
+        log.warning("expiry was not committed", metadata: ["code": "\(code.name)"])
+      })
   }
 
-  /// Drops finished rows whose expiry lies further back than the grace, and remembers how far: what expires at or
-  /// before that is refused from then on, whatever the clock says.
+  /// Drops finished rows whose expiry lies further back than the grace, and remembers how far: what expires
+  /// at or before that is refused from then on, whatever the clock says.
   private func purge(in group: CommitGroup) throws {
     guard group.nowMs > Limits.dedupeGraceMs else { return }
     let (count, highest) = try group.transaction.purgeMessages(

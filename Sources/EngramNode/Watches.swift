@@ -30,7 +30,9 @@ final class WatchTable<Key: Hashable & Sendable>: Sendable {
   }
 
   func call(_ keys: some Sequence<Key>) {
-    let callbacks = state.withLock { state in keys.flatMap { state.callbacks[$0].map { Array($0.values) } ?? [] } }
+    let callbacks = state.withLock { state in
+      keys.flatMap { state.callbacks[$0].map { Array($0.values) } ?? [] }
+    }
     for callback in callbacks { callback() }
   }
 

@@ -1,14 +1,14 @@
 internal import EngramCore
 internal import EngramCrypto
 
-/// SQLite does not notice a flipped bit in a value, so what is handed on carries these 16 bytes. They find damage,
-/// not forgery: whoever can write the file can compute them.
+/// SQLite does not notice a flipped bit in a value, so what is handed on carries these 16 bytes. They find
+/// damage, not forgery: whoever can write the file can compute them.
 func checkSum(_ bytes: [UInt8]) -> [UInt8] { Array(tagged("row", bytes[...]).bytes.prefix(checkSumBytes)) }
 
 let checkSumBytes = 16
 
-/// Covers every column that never changes, and through `checkSum` the bytes: fixed lengths first, the sender last,
-/// so that no two rows have the same input.
+/// Covers every column that never changes, and through `checkSum` the bytes: fixed lengths first, the sender
+/// last, so that no two rows have the same input.
 func infoSum(_ message: MessageInfo, checkSum: [UInt8]) -> [UInt8] {
   var input: [UInt8] = []
   input.reserveCapacity(192)

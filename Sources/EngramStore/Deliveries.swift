@@ -3,8 +3,8 @@ internal import EngramCore
 extension StoreSnapshot {
   /// Deliveries after a number, ascending, one per number with all its slots; always at least one if there is
   /// any, then as many as fit. Expired and not yet due ones are included: the caller decides.
-  /// - Throws: `damaged(.message)` when the first one cannot be trusted (see `quarantine`); a later one only ends
-  ///   the list.
+  /// - Throws: `damaged(.message)` when the first one cannot be trusted (see `quarantine`); a later one only
+  ///   ends the list.
   package func deliveries(
     _ mailbox: Int64, after seq: UInt64, maxCount: Int, maxBytes: Int
   ) throws(StoreError) -> [DeliveryRow] {
@@ -67,8 +67,8 @@ extension StoreSnapshot {
 }
 
 extension StoreTransaction {
-  /// Puts a message into a mailbox for one of its recipients. All slots of one message that go to the same mailbox
-  /// share one number. `NewMessage.openDeliveries` has to count this row.
+  /// Puts a message into a mailbox for one of its recipients. All slots of one message that go to the same
+  /// mailbox share one number. `NewMessage.openDeliveries` has to count this row.
   /// - Throws: `conflict` when the place is taken, or the mailbox or message does not exist.
   package func insertDelivery(mailbox: Int64, seq: UInt64, slot: Int, message: Int64) throws(StoreError) {
     try execute(
@@ -82,7 +82,9 @@ extension StoreTransaction {
     let sql = "DELETE FROM delivery WHERE mailbox = ? AND seq = ? RETURNING seq, slot, message"
     let removed = try all(sql, [.integer(mailbox), .bound(seq)], .delivery, key: 0, PendingDelivery.init)
     guard let message = removed.first?.message else { return nil }
-    guard removed.allSatisfy({ $0.message == message }) else { throw .damaged(.delivery, row: Int64(clamping: seq)) }
+    guard removed.allSatisfy({ $0.message == message }) else {
+      throw .damaged(.delivery, row: Int64(clamping: seq))
+    }
     let info = try settle(message, done: removed.count)
     return RemovedDelivery(mailbox: mailbox, seq: seq, slots: removed.flatMap(\.slots).sorted(), info: info)
   }
@@ -103,12 +105,13 @@ extension StoreTransaction {
     return try execute(sql, [.integer(mailbox), .bound(seq), .ordered(newSeq)]) > 0
   }
 
-  /// Takes a damaged message, named by `damaged(.message, row:)`, out of every mailbox and wipes its bytes, so
-  /// that it stops blocking what is behind it. Its deduplication row stays.
+  /// Takes a damaged message, named by `damaged(.message, row:)`, out of every mailbox and wipes its bytes,
+  /// so that it stops blocking what is behind it. Its deduplication row stays.
   /// - Returns: the places it waited in, for the operator.
   package func quarantine(message: Int64) throws(StoreError) -> [(mailbox: Int64, seq: UInt64)] {
     let places = try all(
-      "SELECT DISTINCT mailbox, seq FROM delivery WHERE message = ? ORDER BY mailbox, seq", [.integer(message)],
+      "SELECT DISTINCT mailbox, seq FROM delivery WHERE message = ? ORDER BY mailbox, seq",
+      [.integer(message)],
       .delivery, key: 1
     ) { (mailbox: try $0.integer(0), seq: try $0.ordered(1)) }
     try execute("DELETE FROM delivery WHERE message = ?", [.integer(message)])

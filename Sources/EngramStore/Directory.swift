@@ -106,8 +106,8 @@ extension StoreTransaction {
   }
 
   /// Marks a token's id (16 bytes) as used.
-  /// - Returns: false when it was used before. Ids are kept until `expiresMs`; later than that the token itself
-  ///   is refused.
+  /// - Returns: false when it was used before. Ids are kept until `expiresMs`; later than that the token
+  ///   itself is refused.
   package func useToken(_ id: [UInt8], expiresMs: UInt64) throws(StoreError) -> Bool {
     let sql = "INSERT INTO token_use (id, expires_ms) VALUES (?, ?) ON CONFLICT (id) DO NOTHING"
     return try execute(sql, [.bytes(id), .ordered(expiresMs)]) == 1

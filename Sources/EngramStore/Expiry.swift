@@ -45,10 +45,10 @@ extension StoreSnapshot {
 }
 
 extension StoreTransaction {
-  /// Deletes at most `limit` messages that are done and ran out before the given time, oldest first, and with them
-  /// the memory that they were seen.
-  /// - Returns: how many went and the latest expiry among them (0 for none): replays from before that time can no
-  ///   longer be told apart.
+  /// Deletes at most `limit` messages that are done and ran out before the given time, oldest first, and with
+  /// them the memory that they were seen.
+  /// - Returns: how many went and the latest expiry among them (0 for none): replays from before that time
+  ///   can no longer be told apart.
   package func purgeMessages(
     expiredBefore ms: UInt64, limit: Int
   ) throws(StoreError) -> (count: Int, highestExpiresMs: UInt64) {

@@ -16,6 +16,9 @@ final class FileLock: Sendable {
     }
   }
 
+  /// Lets the next holder in; harmless when called twice.
+  func release() { flock(descriptor, LOCK_UN) }
+
   deinit { Glibc.close(descriptor) }
 }
 
@@ -30,6 +33,12 @@ func createPrivateFile(_ path: String) throws(StoreError) {
 func fileBytes(_ path: String) -> Int {
   var status = stat()
   return stat(path, &status) == 0 ? Int(status.st_size) : 0
+}
+
+/// 0 when the path cannot be asked.
+func freeDiskBytes(_ path: String) -> UInt64 {
+  var status = statvfs()
+  return statvfs(path, &status) == 0 ? UInt64(status.f_bavail) * UInt64(status.f_frsize) : 0
 }
 
 extension StoreError {

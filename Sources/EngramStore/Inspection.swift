@@ -8,7 +8,8 @@ extension StoreSnapshot {
         (SELECT count(*) FROM client), (SELECT count(*) FROM device)
       """
     let path =
-      try first("SELECT file FROM pragma_database_list WHERE name = 'main'", [], .meta) { try $0.text(0) } ?? ""
+      try first("SELECT file FROM pragma_database_list WHERE name = 'main'", [], .meta) { try $0.text(0) }
+      ?? ""
     let counts = try first(sql, [], .meta) { fields in
       StoreCounts(
         messages: try fields.count(0), openDeliveries: try fields.count(1), notices: try fields.count(2),
@@ -19,8 +20,8 @@ extension StoreSnapshot {
     return counts
   }
 
-  /// Everything that can be found wrong without a key, one line each: the file's structure, references, check sums,
-  /// counters. Reads the whole file. Empty when all is well.
+  /// Everything that can be found wrong without a key, one line each: the file's structure, references, check
+  /// sums, counters. Reads the whole file. Empty when all is well.
   package func check() throws(StoreError) -> [String] {
     var problems = try all("PRAGMA integrity_check", [], .meta) { try $0.text(0) }.filter { $0 != "ok" }
     problems += try all("PRAGMA foreign_key_check", [], .meta) { fields in
@@ -64,6 +65,8 @@ extension StoreSnapshot {
 }
 
 private func line(_ error: StoreError) -> String {
-  if case .damaged(let table, let row) = error { return "\(table.rawValue) row \(row): does not match its check sum" }
+  if case .damaged(let table, let row) = error {
+    return "\(table.rawValue) row \(row): does not match its check sum"
+  }
   return "\(error)"
 }

@@ -26,7 +26,8 @@ extension StoreTransaction {
   /// - Throws: `conflict` when the peer's mailbox does not exist.
   package func setLink(_ row: LinkRow) throws(StoreError) {
     let sql = """
-      INSERT INTO link (peer, out_epoch, in_epoch, in_through, receipts_in_epoch, receipts_in_through, acked_through)
+      INSERT INTO link
+        (peer, out_epoch, in_epoch, in_through, receipts_in_epoch, receipts_in_through, acked_through)
       VALUES (?, ?, ?, ?, ?, ?, ?)
       ON CONFLICT (peer) DO UPDATE SET
         out_epoch = excluded.out_epoch, in_epoch = excluded.in_epoch, in_through = excluded.in_through,
@@ -42,7 +43,8 @@ extension StoreTransaction {
   }
 
   package func setValue(_ value: [UInt8], for key: String) throws(StoreError) {
-    let sql = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    let sql =
+      "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
     try execute(sql, [.text(key), .bytes(value)])
   }
 }

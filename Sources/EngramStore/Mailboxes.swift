@@ -3,7 +3,8 @@ internal import EngramCore
 extension StoreSnapshot {
   package func mailbox(_ kind: MailboxKind, owner: [UInt8]) throws(StoreError) -> Int64? {
     try first(
-      "SELECT id FROM mailbox WHERE kind = ? AND owner = ?", [.integer(kind.rawValue), .bytes(owner)], .mailbox
+      "SELECT id FROM mailbox WHERE kind = ? AND owner = ?", [.integer(kind.rawValue), .bytes(owner)],
+      .mailbox
     ) { try $0.integer(0) }
   }
 
@@ -54,7 +55,8 @@ extension StoreTransaction {
   package func createMailbox(_ kind: MailboxKind, owner: [UInt8]) throws(StoreError) -> Int64 {
     if let id = try mailbox(kind, owner: owner) { return id }
     try execute(
-      "INSERT INTO mailbox (kind, owner, next_seq) VALUES (?, ?, 1)", [.integer(kind.rawValue), .bytes(owner)])
+      "INSERT INTO mailbox (kind, owner, next_seq) VALUES (?, ?, 1)",
+      [.integer(kind.rawValue), .bytes(owner)])
     return lastInsertedRow
   }
 

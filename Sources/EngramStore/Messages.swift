@@ -55,7 +55,8 @@ extension StoreSnapshot {
 
 extension StoreTransaction {
   /// Stores a message unless its deduplication key is there already, in which case nothing changes.
-  /// - Throws: `outOfRange` for an expiry above 2^63 - 1; `damaged` when the row that is there cannot be trusted.
+  /// - Throws: `outOfRange` for an expiry above 2^63 - 1; `damaged` when the row that is there cannot be
+  ///   trusted.
   package func insertMessage(_ message: NewMessage) throws(StoreError) -> InsertOutcome {
     let sum = checkSum(message.bytes)
     let sql = """

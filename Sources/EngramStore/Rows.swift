@@ -25,8 +25,8 @@ package struct NewMessage: Sendable {
   /// 0 for a local sender, otherwise the envelope mailbox of the peer that delivered it.
   package var origin: Int64
   package var acceptedMs: UInt64
-  /// How many rows `insertDelivery` will add for it in this transaction. Told beforehand, because counting them
-  /// would rewrite the message's row once per recipient.
+  /// How many rows `insertDelivery` will add for it in this transaction. Told beforehand, because counting
+  /// them would rewrite the message's row once per recipient.
   package var openDeliveries: Int
   package var bytes: [UInt8]
 

@@ -1,6 +1,7 @@
 internal import GRDB
 
-/// The schema's history. Append only: a migration that was released never changes. `schema.sql` shows the sum.
+/// The schema's history. Append only: a migration that was released never changes. `schema.sql` shows the
+/// sum.
 enum Schema {
   static var migrator: DatabaseMigrator {
     var migrator = DatabaseMigrator()
@@ -85,11 +86,13 @@ enum Schema {
       check_sum BLOB NOT NULL CHECK (length(check_sum) = 16),
       info_sum BLOB NOT NULL CHECK (length(info_sum) = 16)
     ) STRICT;
-    -- One row is in exactly one of these: expiry must not wade through what is done, nor the purge through what is not.
+    -- One row is in exactly one of these: expiry must not wade through what is done, nor the purge through
+    -- what is not.
     CREATE INDEX message_open ON message (expires_ms) WHERE open > 0;
     CREATE INDEX message_done ON message (expires_ms) WHERE open = 0;
 
-    -- Apart from its message, so that counting deliveries does not rewrite it and wiping it frees whole pages.
+    -- Apart from its message, so that counting deliveries does not rewrite it and wiping it frees whole
+    -- pages.
     CREATE TABLE body (
       message INTEGER PRIMARY KEY REFERENCES message (seq),
       bytes BLOB NOT NULL

@@ -26,8 +26,8 @@ struct Argument {
   static func bound(_ value: UInt64) -> Self { integer(Int64(clamping: value)) }
 }
 
-/// The columns of one result row. Types are not trusted: a flipped bit in a record's header changes them, so a
-/// value of another type or length is `damaged`, not a trap.
+/// The columns of one result row. Types are not trusted: a flipped bit in a record's header changes them, so
+/// a value of another type or length is `damaged`, not a trap.
 struct Fields {
   let row: Row
   let table: StoreTable
@@ -62,12 +62,14 @@ struct Fields {
     return [UInt8](value)
   }
 
-  func identifier<Tag>(_ index: Int, as type: Identifier16<Tag>.Type) throws(StoreError) -> Identifier16<Tag> {
+  func identifier<Tag>(_ index: Int, as type: Identifier16<Tag>.Type) throws(StoreError) -> Identifier16<Tag>
+  {
     guard let value = Identifier16<Tag>(row[index] as Data? ?? Data()) else { throw damaged }
     return value
   }
 
-  func identifier<Tag>(_ index: Int, as type: Identifier32<Tag>.Type) throws(StoreError) -> Identifier32<Tag> {
+  func identifier<Tag>(_ index: Int, as type: Identifier32<Tag>.Type) throws(StoreError) -> Identifier32<Tag>
+  {
     guard let value = Identifier32<Tag>(row[index] as Data? ?? Data()) else { throw damaged }
     return value
   }

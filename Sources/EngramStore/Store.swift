@@ -21,9 +21,9 @@ package struct StoreOptions: Sendable {
 
 /// The node's one durable memory: a SQLite file that this process alone has open.
 ///
-/// Verbs live on `StoreTransaction` (one writer at a time) and `StoreSnapshot` (any thread). When `write` returns,
-/// everything it did is on the disk, or nothing is; a crash at any point leaves the last returned state, and
-/// opening again needs no repair.
+/// Verbs live on `StoreTransaction` (one writer at a time) and `StoreSnapshot` (any thread). When `write`
+/// returns, everything it did is on the disk, or nothing is; a crash at any point leaves the last returned
+/// state, and opening again needs no repair.
 package final class Store: Sendable {
   package let path: String
   private let pool: DatabasePool
@@ -48,7 +48,8 @@ package final class Store: Sendable {
     } catch { throw StoreError(any: error) }
   }
 
-  /// Runs one immediate transaction and returns after its commit is durable. One thread at a time; others wait.
+  /// Runs one immediate transaction and returns after its commit is durable. One thread at a time; others
+  /// wait.
   /// - Throws: what `body` throws, or the `StoreError` that made the commit impossible; nothing stays then.
   package func write<T>(_ body: (StoreTransaction) throws -> T) throws -> T {
     do {
@@ -79,12 +80,17 @@ package final class Store: Sendable {
     } catch { throw StoreError(any: error) }
   }
 
-  /// Checkpoints and closes; verbs fail with `closed` afterwards. The lock goes with the object.
+  /// Checkpoints and closes; verbs fail with `closed` afterwards, and another process may open the store.
   package func close() throws(StoreError) {
     // Best effort: what the log holds is durable there too, and the next start reads it.
     try? checkpoint()
     do { try pool.close() } catch { throw StoreError(any: error) }
+    lock.release()
   }
+
+  /// Space that this process may still use on the file's disk, in bytes. Draining needs room for the log, so
+  /// new work has to be refused before this reaches nothing.
+  package func freeDiskBytes() -> UInt64 { EngramStore.freeDiskBytes(path) }
 
   /// - Throws: `notDurable` unless the writer runs as `asked`.
   package func requireDurable(as asked: Synchronous) throws(StoreError) {
@@ -106,7 +112,8 @@ package class StoreSnapshot {
 /// The one running write transaction; it reads its own writes.
 package final class StoreTransaction: StoreSnapshot {
   /// Runs a step that is undone alone when it throws; the error is rethrown and the transaction goes on.
-  /// After `full`, `fsyncFailed`, `corrupt` or `failed` the whole transaction fails even if the error is caught.
+  /// After `full`, `fsyncFailed`, `corrupt` or `failed` the whole transaction fails even if the error is
+  /// caught.
   package func savepoint<T>(_ body: () throws -> T) throws -> T {
     try execute("SAVEPOINT step")
     do {

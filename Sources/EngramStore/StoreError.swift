@@ -45,8 +45,8 @@ package enum StoreError: Error, Equatable, Sendable {
     }
   }
 
-  /// True when the transaction in which it happened cannot be trusted any more, not even after a rollback to a
-  /// savepoint: SQLite may have rolled back the whole transaction by itself.
+  /// True when the transaction in which it happened cannot be trusted any more, not even after a rollback to
+  /// a savepoint: SQLite may have rolled back the whole transaction by itself.
   var condemnsTransaction: Bool {
     switch self {
     case .full, .corrupt, .fsyncFailed, .failed: true

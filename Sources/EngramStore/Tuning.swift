@@ -2,8 +2,8 @@ internal import GRDB
 
 /// How the connections are set up, with the reason for every number.
 enum Tuning {
-  /// The file system's and the page cache's own unit. Deduplication keys land on random index pages, so larger
-  /// pages mean more bytes logged per message.
+  /// The file system's and the page cache's own unit. Deduplication keys land on random index pages, so
+  /// larger pages mean more bytes logged per message.
   static let pageBytes = 4_096
   /// Pages in the log before a commit moves them into the database file.
   static let checkpointPages = 4_000

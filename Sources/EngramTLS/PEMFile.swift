@@ -12,6 +12,24 @@ enum PEMFile {
     @convention(c) (UnsafeMutablePointer<CChar>?, Int32, Int32, UnsafeMutableRawPointer?)
       -> Int32 = { _, _, _, _ in -1 }
 
+  /// Largest file of certificates that is read: the bundle of an operating system has a quarter of it.
+  private static let readBytesMax = 1 << 20
+
+  /// The text of a file of certificates; `nil` when there is none or it is too large.
+  static func read(_ path: String) -> String? {
+    let file = open(path, O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { return nil }
+    defer { close(file) }
+    var bytes: [UInt8] = []
+    var block = [UInt8](repeating: 0, count: 16 << 10)
+    while true {
+      let count = Glibc.read(file, &block, block.count)
+      if count == 0 { return String(decoding: bytes, as: UTF8.self) }
+      guard count > 0, bytes.count + count <= readBytesMax else { return nil }
+      bytes += block[..<count]
+    }
+  }
+
   /// Writes an unencrypted PKCS#8 key. The bytes pass through OpenSSL's wiped memory, never through a Swift
   /// array.
   static func write(key: OpaquePointer, to path: String, replacing: Bool) throws(TLSSetupError) {

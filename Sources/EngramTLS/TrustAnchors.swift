@@ -13,6 +13,12 @@ public final class TrustAnchors: @unchecked Sendable {
     guard try Self.add(pem, to: store) > 0 else { throw .trustAnchorUnreadable }
   }
 
+  /// Reads every certificate of a PEM file; at least one is needed.
+  public convenience init(path: String) throws(TLSSetupError) {
+    guard let pem = PEMFile.read(path) else { throw .trustAnchorUnreadable }
+    try self.init(pem: pem)
+  }
+
   /// The authorities that the operating system trusts.
   public init(system: Void) throws(TLSSetupError) {
     guard let store = X509_STORE_new() else { throw .internalFailure }

@@ -1,4 +1,5 @@
 import EngramConfig
+import EngramCore
 import Foundation
 import Testing
 

@@ -1,4 +1,5 @@
 import EngramConfig
+import EngramCore
 import Foundation
 import Testing
 
@@ -8,7 +9,7 @@ struct NodeConfigurationTests {
   func defaults() throws {
     let folder = try ConfigurationFolder()
     let configuration = try folder.load()
-    #expect(configuration.name == "acme.example")
+    #expect(configuration.name.text == "acme.example")
     #expect(configuration.dataDirectory == folder.path + "/data")
     #expect(configuration.listen == HostPort("127.0.0.1:7443"))
     #expect(configuration.advertise == nil)
@@ -46,7 +47,7 @@ struct NodeConfigurationTests {
     #expect(example.identityKeyPath == root.path + "/data/keys/node.key")
     #expect(example.advertise?.description == "node.acme.example:7443")
     let peer = try #require(example.peers.first)
-    #expect(peer.name == "globex.example")
+    #expect(peer.name.text == "globex.example")
     #expect(peer.isEnabled)
     #expect(peer.authorityPath == root.path + "/peers.d/globex.example.pem")
   }
@@ -117,13 +118,13 @@ struct NodeConfigurationTests {
     try folder.write("peers.d/.globex.example.toml.half", "not TOML")
     try folder.write("peers.d/globex.example.pem", "not TOML either")
     let peers = try folder.load().peers
-    #expect(peers.map(\.name) == ["globex.example", "initech.example"])
+    #expect(peers.map(\.name.text) == ["globex.example", "initech.example"])
     #expect(peers.map(\.isEnabled) == [false, true])
     #expect(
       peers.map(\.authorityPath)
         == ["/peers.d/globex.example.pem", "/initech.example.pem"].map { folder.path + $0 })
     #expect(peers[1].endpoint == HostPort("127.0.0.1:7444"))
-    #expect(peers[1].nodeID == nodeID(1))
+    #expect(peers[1].nodeID.description == nodeID(1))
   }
 }
 

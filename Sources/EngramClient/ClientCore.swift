@@ -1,0 +1,171 @@
+internal import Dispatch
+internal import EngramClientStore
+internal import EngramCore
+internal import EngramCrypto
+internal import EngramSealing
+internal import Synchronization
+
+/// Bounds of the client's behaviour, with their reasons.
+enum ClientLimits {
+  /// Envelopes sealed in one transaction: the home's lock is held for about 20 ms, and one fsync pays for
+  /// all.
+  static let sealedPerCommit = 200
+  /// Bytes of one POST: a request that fails is sent again whole.
+  static let postBytes = 8 << 20
+  /// Items that one GET asks for, and the credit of a live connection.
+  static let itemsPerFetch = 100
+  static let liveCredit = 256
+  /// Longest poll the node holds.
+  static let pollSecondsMax = 20
+  /// First and longest wait before a live connection is tried again; drawn between zero and the current one.
+  static let reconnectMs = 250
+  static let reconnectMsMax = 30_000
+  /// How often a live connection looks after prekeys and the outbox.
+  static let maintenanceSeconds = 600
+}
+
+/// What the parts of a client share: every member is immutable or guards itself.
+final class ClientCore: Sendable {
+  let store: ClientStore
+  let account: AccountRow
+  let device: SigningKey
+  let api: NodeAPI
+  let nowMs: @Sendable () -> UInt64
+  let credentials = CredentialCache()
+  private let live = Mutex<LiveLink?>(nil)
+  private let queue = DispatchQueue(label: "engram.client.store")
+
+  init(
+    store: ClientStore, account: AccountRow, device: SigningKey, transport: NodeTransport,
+    nowMs: @escaping @Sendable () -> UInt64
+  ) {
+    (self.store, self.account, self.device, self.nowMs) = (store, account, device, nowMs)
+    api = NodeAPI(
+      transport: transport, address: account.address, device: device, node: account.nodeID, nowMs: nowMs)
+  }
+
+  /// The open live connection, if there is one: requests go over it rather than over one of their own.
+  var liveLink: LiveLink? { live.withLock { $0 } }
+
+  func use(_ link: LiveLink) { live.withLock { $0 = link } }
+
+  /// Forgets a link that ended, unless another one has taken its place.
+  func drop(_ link: LiveLink) { live.withLock { if $0 === link { $0 = nil } } }
+
+  /// One durable transaction, off the threads that run Swift tasks: it waits for the disk and for other
+  /// commands.
+  func commit<T: Sendable>(_ body: @escaping @Sendable (ClientTransaction) throws -> T) async throws -> T {
+    try await offThread { [store] in try store.write(body) }
+  }
+
+  func read<T: Sendable>(_ body: @escaping @Sendable (ClientSnapshot) throws -> T) async throws -> T {
+    try await offThread { [store] in try store.read(body) }
+  }
+
+  func offThread<T: Sendable>(_ work: @escaping @Sendable () throws -> T) async throws -> T {
+    try await withCheckedThrowingContinuation { continuation in
+      queue.async { continuation.resume(with: Result { try work() }) }
+    }
+  }
+
+  /// Replaces the signed prekey when it is a day old, publishes one that is not, and erases what has run out.
+  /// The secret is on the disk before the node hears of the key.
+  func maintain() async throws {
+    let (now, account, device) = (nowMs(), account, device)
+    let current = try await commit { rows -> PrekeyRow? in
+      try rows.purge(nowMs: now)
+      if let newest = try rows.newestSignedPrekey(),
+        now < newest.notBeforeMs + ClientStoreLimits.prekeyRotationMs
+      {
+        return newest
+      }
+      _ = try rows.makeSignedPrekey(
+        account.address, device: device, acceptedTTLMs: account.acceptedTTLMs, nowMs: now)
+      return try rows.newestSignedPrekey()
+    }
+    guard let current, !current.isPublished else { return }
+    try await api.putPrekey(current.certified)
+    try await commit { try $0.markPrekeyPublished(current.id) }
+  }
+
+  // MARK: Directory
+
+  /// The devices of an address that can be sealed for, from an answer at most an hour old; when the node
+  /// cannot give a newer one, from the last known answer while its prekeys last.
+  func sealableDevices(of address: Address, fresh: Bool = false) async throws -> [SealableDevice] {
+    let now = nowMs()
+    let cached = try await read { rows in
+      try rows.directoryAnswer(address).map { (answer: $0, pins: try rows.directoryPins(for: address)) }
+    }
+    func cachedDevices() -> [SealableDevice] {
+      guard let cached else { return [] }
+      let judged = try? judgeDirectoryAnswer(
+        cached.answer.bytes, about: address, pins: cached.pins, nowMs: now)
+      return judged?.devices ?? []
+    }
+    if !fresh, let cached, now < cached.answer.fetchedMs + ClientStoreLimits.directoryFreshMs {
+      let devices = cachedDevices()
+      if !devices.isEmpty { return devices }
+    }
+    do {
+      let devices = try await lookup(address).devices
+      guard devices.isEmpty else { return devices }
+      throw EngramError(
+        .unreachable, name: "no-usable-key", "no device of the recipient offers a key that is valid now",
+        hint: "the recipient has been away for more than a week; the message waits until it is back")
+    } catch let error as EngramError where error.kind == .unreachable {
+      let devices = cachedDevices()
+      guard devices.isEmpty else { return devices }
+      throw error
+    }
+  }
+
+  /// Asks the directory and judges the answer. What contradicts a pin is noted, and refused.
+  func lookup(_ address: Address) async throws -> JudgedAnswer {
+    let bytes = try await api.directory(address)
+    let now = nowMs()
+    let judged = try await commit { rows -> Result<JudgedAnswer, DirectoryRefusal> in
+      let pins = try rows.directoryPins(for: address)
+      do throws(DirectoryRefusal) {
+        let answer = try judgeDirectoryAnswer(bytes, about: address, pins: pins, nowMs: now)
+        return .success(answer)
+      } catch {
+        return .failure(error)
+      }
+    }
+    switch judged {
+    case .success(let answer):
+      try await commit { try $0.adopt(answer, bytes: bytes, nowMs: now) }
+      return answer
+    case .failure(let refusal):
+      try await commit { try $0.note(refusal, about: address, nowMs: now) }
+      if refusal == .refused(.unknownRecipient) { throw EngramError(.refused, .unknownRecipient) }
+      throw EngramError(.untrusted, refusal.code, hint: Self.hint(refusal, address))
+    }
+  }
+
+  private static func hint(_ refusal: DirectoryRefusal, _ address: Address) -> String? {
+    switch refusal {
+    case .identityChanged, .nodeChanged:
+      "compare safety numbers over another channel, then `engram trust \(address.text) --approve`"
+    case .refused: nil
+    }
+  }
+}
+
+extension ClientTransaction {
+  /// Makes and keeps a signed prekey.
+  /// - Returns: its signed form for the directory.
+  func makeSignedPrekey(
+    _ address: Address, device: SigningKey, acceptedTTLMs: UInt64, nowMs: UInt64
+  ) throws -> [UInt8] {
+    let secret = PrekeySecret()
+    let notAfter = nowMs + ClientStoreLimits.prekeyValidityMs
+    let certified = secret.certified(
+      kind: .signed, address: address, device: device, notBeforeMs: nowMs, notAfterMs: notAfter)
+    try insertPrekey(
+      secret, kind: .signed, certified: certified, notBeforeMs: nowMs, notAfterMs: notAfter,
+      eraseMs: notAfter + acceptedTTLMs)
+    return certified
+  }
+}

@@ -1,0 +1,65 @@
+internal import EngramClientStore
+internal import EngramCore
+
+extension EngramClient {
+  /// Messages that wait for this device, opened and verified, in order of arrival.
+  ///
+  /// A message is handed out once by this object, and again after `open` until it is acknowledged.
+  /// - Parameters:
+  ///   - max: at most so many.
+  ///   - waitSeconds: how long to wait when there are none.
+  /// - Throws: `EngramError`; what was stored before stays and is handed out by the next call.
+  public func receive(max: Int = 100, waitSeconds: Int = 0) async throws -> [ReceivedMessage] {
+    try await publicly {
+      try await mailbox.begin()
+      let deadline = core.nowMs() + UInt64(Swift.max(waitSeconds, 0)) * 1_000
+      var messages = try await mailbox.take(max: max)
+      try? await core.maintain()
+      try? await core.deliverLeftOvers()
+      while messages.isEmpty {
+        let now = core.nowMs()
+        let left = deadline > now ? Int((deadline - now + 999) / 1_000) : 0
+        let count = try await mailbox.fetch(
+          max: Swift.min(max, ClientLimits.itemsPerFetch),
+          waitSeconds: Swift.min(left, ClientLimits.pollSecondsMax))
+        messages = try await mailbox.take(max: max)
+        // Receipts and repetitions may have come instead; then there may be more behind them.
+        if messages.isEmpty, count == 0, core.nowMs() >= deadline { break }
+      }
+      return messages
+    }
+  }
+
+  /// Signs that these messages were processed and tells the node, which removes them. Their bodies are erased
+  /// here.
+  ///
+  /// Durable when it returns, even if the node cannot be reached: then it is told later.
+  /// - Parameter envelopeIDs: of received messages; unknown and already acknowledged ones are left out.
+  public func acknowledge(_ envelopeIDs: [String]) async throws {
+    try await publicly {
+      let ids = envelopeIDs.compactMap { bytes(hex: $0).flatMap { EnvelopeID($0) } }
+      let inbound = Inbound(
+        account: core.account, device: core.device, credentials: core.credentials, nowMs: core.nowMs())
+      let acks = try await core.commit { rows in
+        try ids.compactMap { id -> (EnvelopeID, MailboxAck)? in
+          guard let row = try rows.acknowledgeable(id) else { return nil }
+          let receipt = inbound.sign(.processed, .none, id, row.sender, row.kid, row.message)
+          try rows.complete(id, receipt: receipt)
+          return (id, MailboxAck(seq: row.seq, receipt: receipt))
+        }
+      }
+      await core.deliver(acks.map(\.1), settling: acks.map(\.0))
+    }
+  }
+
+  /// What a person should know about, newest first.
+  public func alarms(limit: Int = 100) async throws -> [Alarm] {
+    try await publicly { try await core.read { try $0.alarms(limit: limit).map(Alarm.init) } }
+  }
+
+  /// Messages as they arrive, over one live connection that is opened again whenever it ends.
+  ///
+  /// The node pushes only as much as the reader has asked for, so a slow reader slows nobody else. Ends with
+  /// an error when the node refuses this device for good or is not the one that is trusted.
+  public func follow() -> MessageStream { MessageStream(client: self) }
+}

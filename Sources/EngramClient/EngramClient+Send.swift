@@ -1,0 +1,250 @@
+internal import EngramClientStore
+internal import EngramCore
+internal import EngramCrypto
+internal import EngramSealing
+
+extension EngramClient {
+  /// Seals a message for every active device of its recipients and hands it to the home node.
+  ///
+  /// When it returns, the message is durable: at the node (`accepted`), or here, to be sent by a later call
+  /// (`waiting`, `queued`).
+  /// - Throws: `EngramError` when nothing was kept: bad input, an unknown recipient, a changed identity.
+  public func send(
+    to recipients: [String], body: [UInt8], contentType: String = "text/plain; charset=utf-8",
+    options: SendOptions = .init()
+  ) async throws -> SentMessage {
+    let message = OutgoingMessage(to: recipients, body: body, contentType: contentType, options: options)
+    let sent = try await sendBatch([message])[0]
+    if case .refused(let error) = sent.state, sent.envelopeID == nil { throw error }
+    return sent
+  }
+
+  /// `send` for many messages: sealed in few transactions and transmitted together, in their order.
+  /// - Returns: one result per message, in order. Messages that were refused before sealing have no envelope
+  ///   id.
+  /// - Throws: `EngramError` when the local store fails.
+  public func sendBatch(_ messages: [OutgoingMessage]) async throws -> [SentMessage] {
+    try await publicly {
+      try? await core.maintain()
+      await core.sealQueued()
+      let now = core.nowMs()
+      var drafts: [Draft?] = []
+      var early: [Int: EngramError] = [:]
+      for (index, message) in messages.enumerated() {
+        do { drafts.append(try Draft(message, nowMs: now)) } catch {
+          drafts.append(nil)
+          early[index] = EngramError(error)
+        }
+      }
+      let outcomes = try await core.submit(drafts.compactMap { $0 })
+      return try await results(drafts, early, outcomes)
+    }
+  }
+
+  /// Sends what an earlier call left behind.
+  /// - Returns: how many messages the node has taken.
+  @discardableResult
+  public func resendOutbox() async throws -> Int {
+    try await publicly {
+      await core.sealQueued()
+      return try await core.transmitWaiting()
+    }
+  }
+
+  /// What this device sent or has yet to send, newest first.
+  public func outbox(limit: Int = 100) async throws -> [OutboxEntry] {
+    try await publicly {
+      try await core.read { rows in
+        let queued = try rows.queued(limit: limit).map(OutboxEntry.init)
+        return queued + (try rows.outbox(limit: limit).map(OutboxEntry.init))
+      }
+    }
+  }
+
+  /// What was said about a message of ours, each statement verified before it was kept.
+  /// - Parameter message: the message id or the envelope id, in hexadecimal.
+  public func receipts(of message: String) async throws -> [DeliveryReceipt] {
+    try await publicly {
+      try await core.read { rows in
+        try rows.receipts(of: try rows.sent(message).envelopeID).map(DeliveryReceipt.init)
+      }
+    }
+  }
+
+  /// Fetches until every device that a message was sealed for has processed it or has failed to.
+  /// - Returns: true when all processed it; false when one failed, or time is up.
+  public func waitUntilProcessed(_ message: String, timeoutSeconds: Int) async throws -> Bool {
+    try await publicly {
+      let deadline = core.nowMs() + UInt64(max(timeoutSeconds, 0)) * 1_000
+      while true {
+        if let verdict = try await core.read({ try $0.processed(message) }) { return verdict }
+        let now = core.nowMs()
+        guard now < deadline else { return false }
+        if await mailbox.tryBegin() {
+          let wait = min(ClientLimits.pollSecondsMax, max(1, Int((deadline - now) / 1_000)))
+          _ = try await mailbox.fetch(max: ClientLimits.itemsPerFetch, waitSeconds: wait)
+        } else {
+          // Another process of this home receives and stores the receipts; there is nothing to wait on but
+          // time.
+          try await Task.sleep(for: .milliseconds(100))
+        }
+      }
+    }
+  }
+
+  private func results(
+    _ drafts: [Draft?], _ early: [Int: EngramError], _ outcomes: [MessageID: SubmitOutcome]
+  ) async throws -> [SentMessage] {
+    try await core.read { rows in
+      try drafts.enumerated().map { index, draft in
+        guard let draft else {
+          let error = early[index] ?? EngramError(.badInput, .internalError)
+          return SentMessage(messageID: "", envelopeID: nil, state: .refused(error), receipts: [])
+        }
+        let id = draft.messageID
+        guard let row = try rows.outbox(id) else {
+          let outcome = outcomes[id] ?? .refused(EngramError(.local, .internalError))
+          return SentMessage(
+            messageID: id.description, envelopeID: nil, state: outcome.unsealedState, receipts: [])
+        }
+        let receipts = try rows.receipts(of: row.envelopeID).map(DeliveryReceipt.init)
+        return SentMessage(
+          messageID: id.description, envelopeID: row.envelopeID.description,
+          state: row.sentState(outcomes[id]), receipts: receipts)
+      }
+    }
+  }
+}
+
+/// What `submit` could not read from the outbox afterwards.
+enum SubmitOutcome: Sendable {
+  case queued(EngramError)
+  case refused(EngramError)
+  case waiting(EngramError)
+
+  var unsealedState: SentMessage.State {
+    switch self {
+    case .queued(let error): .queued(error)
+    case .refused(let error): .refused(error)
+    case .waiting(let error): .waiting(error)
+    }
+  }
+}
+
+extension OutboxRow {
+  func sentState(_ outcome: SubmitOutcome?) -> SentMessage.State {
+    switch state {
+    case .accepted: .accepted
+    case .refused: .refused(EngramError(refusal: code))
+    case .waiting:
+      if case .waiting(let error) = outcome { .waiting(error) } else { .waiting(reason) }
+    }
+  }
+
+  var reason: EngramError {
+    code == .none
+      ? EngramError(.unreachable, name: "not-sent-yet", "the node has not confirmed it yet")
+      : EngramError(refusal: code)
+  }
+}
+
+extension ClientSnapshot {
+  /// A message of ours by message id or envelope id.
+  func sent(_ text: String) throws -> OutboxRow {
+    guard let id = bytes(hex: text) else { throw EngramError.noSuchMessage }
+    let row =
+      if let message = MessageID(id) {
+        try outbox(message)
+      } else if let envelope = EnvelopeID(id) {
+        try outbox(envelope: envelope)
+      } else {
+        OutboxRow?.none
+      }
+    guard let row else { throw EngramError.noSuchMessage }
+    return row
+  }
+
+  /// Whether every device processed a message; nil while it is open.
+  func processed(_ message: String) throws -> Bool? {
+    let row = try sent(message)
+    guard row.state != .refused else { return false }
+    guard let header = try? UnverifiedEnvelope(parsing: row.envelope).header else {
+      throw ClientStoreError.damaged
+    }
+    let said = try receipts(of: row.envelopeID)
+    var states = header.recipients.map { recipient in
+      said.filter { $0.recipient == recipient.address && $0.recipientKid == recipient.kid }.map(\.state)
+    }
+    states.removeAll { $0.contains(.processed) }
+    if states.isEmpty { return true }
+    let ends: Set<ReceiptState> = [.failed, .expired, .deadLettered, .cancelled]
+    return states.contains { !ends.isDisjoint(with: $0) } ? false : nil
+  }
+}
+
+extension EngramError {
+  static var noSuchMessage: EngramError {
+    EngramError(
+      .badInput, name: "no-such-message", "this device sent no such message",
+      hint: "`engram outbox` lists message ids")
+  }
+}
+
+extension Draft {
+  /// Checks everything that can be checked without asking anybody.
+  init(_ message: OutgoingMessage, nowMs: UInt64) throws {
+    let options = message.options
+    func bad(_ name: String, _ text: String, _ hint: String? = nil) -> EngramError {
+      EngramError(.badInput, name: name, text, hint: hint)
+    }
+    var recipients: [Address] = []
+    for text in message.to {
+      guard let address = try? Address(text) else {
+        throw bad(
+          "bad-address", "an address has the form name@node, in lower case",
+          "for instance worker@globex.example")
+      }
+      if !recipients.contains(address) { recipients.append(address) }
+    }
+    guard !recipients.isEmpty else { throw bad("no-recipient", "a message needs a recipient") }
+    guard message.body.count <= Limits.bodyBytesMax else {
+      throw bad(
+        "body-too-large", "a body has at most \(Limits.bodyBytesMax) bytes", "more goes into attachments")
+    }
+    guard message.contentType.utf8.count <= Limits.contentTypeBytesMax else {
+      throw bad("bad-content-type", "a content type has at most \(Limits.contentTypeBytesMax) bytes")
+    }
+    guard let type = MessageType(name: options.type) else {
+      throw bad(
+        "bad-type", "the message type is not known", MessageType.allCases.map(\.name).joined(separator: " "))
+    }
+    guard let priority = Priority(name: options.priority) else {
+      throw bad(
+        "bad-priority", "the priority is not known", Priority.allCases.map(\.name).joined(separator: " "))
+    }
+    let ttl = options.ttlSeconds.multipliedReportingOverflow(by: 1_000)
+    guard options.ttlSeconds > 0, !ttl.overflow, ttl.partialValue <= Limits.ttlMsMax else {
+      throw bad("bad-ttl", "a message lives between one second and 30 days")
+    }
+    let notBefore = options.notBeforeMs ?? 0
+    guard notBefore == 0 || (nowMs <= notBefore && notBefore < nowMs + ttl.partialValue) else {
+      throw bad("bad-not-before", "the earliest delivery lies between now and the end of the message's life")
+    }
+    guard
+      let thread = options.thread.map({ bytes(hex: $0).flatMap { ThreadID($0) } })
+        ?? ThreadID(randomBytes(16))
+    else {
+      throw bad("bad-thread", "a thread id has 32 hexadecimal digits")
+    }
+    var parent: EnvelopeID?
+    if let text = options.replyTo {
+      parent = bytes(hex: text).flatMap { EnvelopeID($0) }
+      guard parent != nil else { throw bad("bad-reply-to", "an envelope id has 64 hexadecimal digits") }
+    }
+    guard let id = MessageID(randomBytes(16)) else { throw bad("internal", "no message id") }
+    self.init(
+      messageID: id, recipients: recipients, type: type, priority: priority, thread: thread, parent: parent,
+      createdMs: nowMs, expiresMs: nowMs + ttl.partialValue, notBeforeMs: notBefore,
+      contentType: message.contentType, body: message.body, mayCompress: options.compress)
+  }
+}

@@ -1,0 +1,259 @@
+internal import EngramClientStore
+internal import EngramCore
+internal import EngramCrypto
+internal import EngramSealing
+
+/// What a batch of mailbox items came to.
+struct InboundResult: Sendable {
+  /// To be sent to the node; envelopes that the application has yet to acknowledge are not among them.
+  var acks: [MailboxAck] = []
+  /// Envelopes among the acks, to be marked as settled once the node has them.
+  var settles: [EnvelopeID] = []
+  /// Items that are neither kept for the application nor acknowledged: a person or a later certificate
+  /// decides.
+  var held = 0
+  /// Messages that were new.
+  var stored = 0
+  var highestSeq: UInt64 = 0
+}
+
+/// The recipient's path of a message, one transaction per batch:
+///
+/// 1. certificate item → verified → kept, unless it contradicts what is pinned
+/// 2. bytes → `UnverifiedEnvelope`
+/// 3. known already? → the same answer again, nothing shown
+/// 4. sender's certificate, active in the newest device list, of the pinned identity → `VerifiedEnvelope`
+/// 5. message id unused, times
+/// 6. opened (`open`: own wrap, context, commitment, tag, padding)
+/// 7. place in the sender's chain judged; a gap is an alarm, a fork is refused
+/// 8. plaintext, chain place, pin and prekey use: committed together
+///
+/// What cannot be opened is answered with a signed `failed` receipt and remembered as an alarm. Nothing else
+/// goes outward.
+struct Inbound {
+  let account: AccountRow
+  let device: SigningKey
+  let credentials: CredentialCache
+  let nowMs: UInt64
+
+  func process(_ items: [MailboxItem], in rows: ClientTransaction) throws -> InboundResult {
+    var result = InboundResult()
+    let account = try rows.account()
+    for item in items {
+      result.highestSeq = max(result.highestSeq, item.seq)
+      switch item.kind {
+      case .certificate: try learn(item.payload, in: rows)
+      case .envelope: try admit(item, purgedThroughMs: account.purgedThroughMs, in: rows, &result)
+      case .receipt: try apply(item, in: rows, &result)
+      }
+    }
+    return result
+  }
+
+  // MARK: 1. Certificates
+
+  private func learn(_ payload: [UInt8], in rows: ClientTransaction) throws {
+    guard let item = try? CertificateItem(parsing: payload[...]),
+      let certificate = try? credentials.certificate(item.certificate),
+      let list = try? credentials.list(item.deviceList),
+      certificate.body.address == list.body.address, certificate.body.identity == list.body.identity
+    else { return }
+    let (address, identity) = (certificate.body.address, certificate.body.identity)
+    if let pin = try rows.peer(address), pin.identity != identity {
+      try rows.note(.identityChanged(offered: identity), about: address, nowMs: nowMs)
+      return
+    }
+    let known = try rows.deviceList(of: address)
+    if let known, known.identity != identity { return }
+    if let bytes = try rows.certificate(of: certificate.kid), let old = try? credentials.certificate(bytes),
+      old.body.serial > certificate.body.serial
+    {
+      return
+    }
+    try rows.setDevice(certificate.kid, address: address, certificate: item.certificate)
+    guard list.body.version > (known?.version ?? 0) || known == nil else { return }
+    try rows.setDeviceList(address, identity: identity, version: list.body.version, list: item.deviceList)
+  }
+
+  // MARK: 2 to 8. Envelopes
+
+  private func admit(
+    _ item: MailboxItem, purgedThroughMs: UInt64, in rows: ClientTransaction, _ result: inout InboundResult
+  ) throws {
+    let envelope: UnverifiedEnvelope
+    do throws(CodecError) {
+      envelope = try UnverifiedEnvelope(parsing: item.payload)
+    } catch {
+      // Without a header there is nothing to sign a receipt about.
+      try rows.raise(.unopened, error.code, address: account.address.node.text, nowMs: nowMs)
+      result.held += 1
+      return
+    }
+    let header = envelope.header
+    let id = EnvelopeDigests(of: envelope).id
+    if try repeats(id, item.seq, in: rows, &result) { return }
+    switch try authenticate(envelope, in: rows) {
+    case .held(let code):
+      try rows.raise(
+        .unopened, code, address: header.sender.text, kid: header.senderKid, envelope: id, nowMs: nowMs)
+      result.held += 1
+    case .identityChanged(let offered):
+      try rows.note(.identityChanged(offered: offered), about: header.sender, nowMs: nowMs)
+      result.held += 1
+    case .refused(let code):
+      // Nobody is known to have said this, so it must not use up the message id of somebody who may.
+      try refuse(header, id, item.seq, code, remember: false, in: rows, &result)
+    case .verified(let verified, let identity):
+      let code = try admitVerified(verified, identity, item.seq, purgedThroughMs, in: rows)
+      if code == .none {
+        result.stored += 1
+      } else {
+        try refuse(header, id, item.seq, code, remember: code != .messageIDReused, in: rows, &result)
+      }
+    }
+  }
+
+  /// Step 3. A message that was answered gets the same answer; one that the application still has is left
+  /// alone.
+  private func repeats(
+    _ id: EnvelopeID, _ seq: UInt64, in rows: ClientTransaction, _ result: inout InboundResult
+  ) throws -> Bool {
+    guard let known = try rows.inboxState(id) else { return false }
+    if known.seq != seq { try rows.updateSeq(id, seq: seq) }
+    if let receipt = known.receipt {
+      result.acks.append(MailboxAck(seq: seq, receipt: receipt))
+      result.settles.append(id)
+    }
+    return true
+  }
+
+  private enum Authenticity {
+    case held(ErrorCode)
+    case identityChanged(offered: SigningPublicKey)
+    case refused(ErrorCode)
+    case verified(VerifiedEnvelope, identity: SigningPublicKey)
+  }
+
+  /// Step 4.
+  private func authenticate(_ envelope: UnverifiedEnvelope, in rows: ClientTransaction) throws -> Authenticity
+  {
+    let header = envelope.header
+    guard let bytes = try rows.certificate(of: header.senderKid),
+      let stored = try rows.deviceList(of: header.sender)
+    else { return .held(.unknownDevice) }
+    guard let certificate = try? credentials.certificate(bytes),
+      let list = try? credentials.list(stored.bytes)
+    else {
+      throw ClientStoreError.damaged
+    }
+    let identity = certificate.body.identity
+    if let pin = try rows.peer(header.sender), pin.identity != identity {
+      return .identityChanged(offered: identity)
+    }
+    guard list.body.identity == identity else { return .held(.badCertificate) }
+    guard list.body.isActive(header.senderKid) else { return .refused(.deviceInactive) }
+    guard certificate.isValid(atMs: header.createdMs) else { return .refused(.badCertificate) }
+    do throws(CredentialError) {
+      return .verified(try VerifiedEnvelope(envelope, sender: certificate), identity: identity)
+    } catch { return .refused(error.code) }
+  }
+
+  /// Steps 5 to 8.
+  /// - Returns: `none` when the message is kept, or why it is refused.
+  private func admitVerified(
+    _ verified: VerifiedEnvelope, _ identity: SigningPublicKey, _ seq: UInt64, _ purgedThroughMs: UInt64,
+    in rows: ClientTransaction
+  ) throws -> ErrorCode {
+    let header = verified.header
+    if try rows.envelope(of: header.messageID, sender: header.sender, kid: header.senderKid) != nil {
+      try raise(.fork, .messageIDReused, verified, in: rows)
+      return .messageIDReused
+    }
+    guard header.expiresMs > purgedThroughMs else { return .replayWindowClosed }
+    let times = checkTimes(header, nowMs: nowMs, ttlMsMax: account.acceptedTTLMs)
+    guard times == .none else { return times }
+    let message: OpenedMessage
+    do {
+      message = try open(verified, as: account.address, kid: account.kid, prekey: rows.prekeySecret)
+    } catch let error as OpenError {
+      try raise(.unopened, error.code, verified, in: rows)
+      return error.code
+    }
+    var isAfterGap = false
+    switch try rows.judge(message.chain, id: message.id, from: header.senderKid) {
+    case .inOrder: break
+    case .gap(let missing):
+      isAfterGap = true
+      try rows.raise(
+        .gap, .chainGap, address: header.sender.text, kid: header.senderKid, missing: missing, nowMs: nowMs)
+    case .duplicate: return .replayWindowClosed
+    case .fork:
+      try raise(.fork, .chainFork, verified, in: rows)
+      return .chainFork
+    }
+    try rows.pinPeer(header.sender, identity: identity, nowMs: nowMs)
+    try rows.insertMessage(message, seq: seq, isAfterGap: isAfterGap, nowMs: nowMs)
+    try rows.record(
+      message.chain, id: message.id, from: header.senderKid, expiresMs: header.expiresMs, nowMs: nowMs)
+    try rows.consumePrekey(message.prekey, kind: message.prekeyKind)
+    return .none
+  }
+
+  private func raise(
+    _ kind: AlarmKind, _ code: ErrorCode, _ verified: VerifiedEnvelope, in rows: ClientTransaction
+  ) throws {
+    try rows.raise(
+      kind, code, address: verified.header.sender.text, kid: verified.header.senderKid, envelope: verified.id,
+      nowMs: nowMs)
+  }
+
+  private func refuse(
+    _ header: EnvelopeHeader, _ id: EnvelopeID, _ seq: UInt64, _ code: ErrorCode, remember: Bool,
+    in rows: ClientTransaction, _ result: inout InboundResult
+  ) throws {
+    let receipt = sign(.failed, code, id, header.sender, header.senderKid, header.messageID)
+    if remember {
+      try rows.insertRefused(header, id, seq: seq, receipt: receipt, nowMs: nowMs)
+    } else {
+      try rows.raise(
+        .unopened, code, address: header.sender.text, kid: header.senderKid, envelope: id, nowMs: nowMs)
+    }
+    result.acks.append(MailboxAck(seq: seq, receipt: receipt))
+    result.settles.append(id)
+  }
+
+  /// The device's signed word about an envelope.
+  func sign(
+    _ state: ReceiptState, _ code: ErrorCode, _ id: EnvelopeID, _ sender: Address, _ senderKid: Kid,
+    _ message: MessageID
+  ) -> [UInt8] {
+    let body = ReceiptBody(
+      role: .device, issuerName: account.address.text, issuerKey: device.publicKey, envelope: id,
+      sender: sender,
+      senderKid: senderKid, messageID: message, recipient: account.address, recipientKid: account.kid,
+      state: state, code: code, atMs: nowMs)
+    return signReceipts([body], with: device)[0]
+  }
+
+  // MARK: Receipts about our own messages
+
+  /// Each kept if it verifies, an alarm if not; either way the row is done with.
+  private func apply(_ item: MailboxItem, in rows: ClientTransaction, _ result: inout InboundResult) throws {
+    let judge = ReceiptJudge(account: account, credentials: credentials)
+    let receipts = try? splitBatch(item.payload[...])
+    if receipts == nil { try raiseRefused(.malformed, in: rows) }
+    for receipt in receipts ?? [] {
+      switch try judge.judge(Array(receipt), in: rows) {
+      case .success(let receipt): try rows.insertReceipt(receipt)
+      // A message that was purged: old news, not an attack.
+      case .failure(.notFound): break
+      case .failure(let code): try raiseRefused(code, in: rows)
+      }
+    }
+    result.acks.append(MailboxAck(seq: item.seq))
+  }
+
+  private func raiseRefused(_ code: ErrorCode, in rows: ClientTransaction) throws {
+    try rows.raise(.receiptRefused, code, address: account.address.node.text, nowMs: nowMs)
+  }
+}

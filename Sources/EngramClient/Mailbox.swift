@@ -1,0 +1,122 @@
+internal import EngramClientStore
+internal import EngramCore
+
+/// The receiving side of one client: what was fetched, handed out and acknowledged. One process per home
+/// receives at a time, so that no message is shown twice.
+actor Mailbox {
+  private let core: ClientCore
+  private var lock: HomeLock?
+  /// Items up to here were seen by this process; the node would repeat what is not acknowledged.
+  private var seenThrough: UInt64 = 0
+  private var handedThrough: Int64 = 0
+
+  init(core: ClientCore) { self.core = core }
+
+  /// Takes the reader's lock of the home and does what was left over from the last time.
+  func begin() async throws {
+    guard lock == nil else { return }
+    let path = core.store.home + "/receive.lock"
+    let fresh = try await core.offThread {
+      let lock = try HomeLock(path: path)
+      try lock.acquire()
+      return lock
+    }
+    guard lock == nil else { return fresh.release() }
+    lock = fresh
+  }
+
+  /// Whether this process may receive, without waiting for another one.
+  func tryBegin() -> Bool {
+    if lock != nil { return true }
+    guard let fresh = try? HomeLock(path: core.store.home + "/receive.lock"),
+      (try? fresh.acquire(waitMs: 0)) != nil
+    else { return false }
+    lock = fresh
+    return true
+  }
+
+  func end() {
+    lock?.release()
+    lock = nil
+  }
+
+  /// One GET, worked through and answered.
+  /// - Returns: how many items came, kept or not.
+  func fetch(max: Int, waitSeconds: Int) async throws -> Int {
+    let items = try await core.api.items(max: max, waitSeconds: waitSeconds, after: seenThrough)
+    guard !items.isEmpty else { return 0 }
+    let result = try await absorb(items)
+    await core.deliver(result.acks, settling: result.settles)
+    return items.count
+  }
+
+  /// Commits a batch of items.
+  func absorb(_ items: [MailboxItem]) async throws -> InboundResult {
+    let inbound = Inbound(
+      account: core.account, device: core.device, credentials: core.credentials, nowMs: core.nowMs())
+    let result = try await core.commit { try inbound.process(items, in: $0) }
+    seenThrough = Swift.max(seenThrough, result.highestSeq)
+    return result
+  }
+
+  /// Messages that the application has not been given by this process, in order of arrival.
+  func take(max: Int) async throws -> [ReceivedMessage] {
+    // Not a suspension point between reading and moving the cursor: two callers must not be given the same
+    // message.
+    let rows = try core.store.read { try $0.unacknowledged(after: handedThrough, limit: max) }
+    if let last = rows.last { handedThrough = last.row }
+    return rows.map(ReceivedMessage.init)
+  }
+}
+
+extension ReceivedMessage {
+  init(_ row: InboxRow) {
+    self.init(
+      envelopeID: row.envelopeID.description, messageID: row.messageID.description, from: row.sender.text,
+      fromDevice: row.senderKid.description, thread: row.thread.description, replyTo: row.parent?.description,
+      type: row.type.name, priority: row.priority.name, createdMs: row.createdMs, receivedMs: row.receivedMs,
+      isAfterGap: row.isAfterGap, contentType: row.contentType, body: row.body)
+  }
+}
+
+extension ClientCore {
+  /// Tells the node what this device has to say about its items. What does not arrive is said again later:
+  /// signed receipts are on the disk, and the node repeats what nobody acknowledged.
+  func deliver(_ acks: [MailboxAck], settling ids: [EnvelopeID]) async {
+    guard !acks.isEmpty else { return }
+    let seqs = acks.map(\.seq)
+    do {
+      let outcomes = try await transmit(acks)
+      let done = Set(zip(seqs, outcomes).filter { $0.1.outcome != .later }.map(\.0))
+      try await commit { rows in
+        let settled = try ids.filter { id in try rows.inboxState(id).map { done.contains($0.seq) } ?? false }
+        try rows.settle(settled)
+      }
+    } catch {
+      // Not lost: see above.
+    }
+  }
+
+  /// Receipts that were signed and never confirmed.
+  func deliverLeftOvers() async throws {
+    while true {
+      let left = try await read { try $0.unsettled(limit: Limits.envelopesPerBatchMax) }
+      guard !left.isEmpty else { return }
+      await deliver(left.map(\.ack), settling: left.map(\.id))
+      guard try await read({ try $0.unsettled(limit: 1).first?.id }) != left.first?.id else { return }
+    }
+  }
+
+  private func transmit(_ acks: [MailboxAck]) async throws -> [ItemOutcome] {
+    var outcomes: [ItemOutcome] = []
+    for start in stride(from: 0, to: acks.count, by: Limits.envelopesPerBatchMax) {
+      let chunk = Array(acks[start..<min(start + Limits.envelopesPerBatchMax, acks.count)])
+      if let link = liveLink {
+        outcomes += try await link.acknowledge(chunk)
+      } else {
+        outcomes += try await api.acknowledge(chunk)
+      }
+    }
+    return outcomes
+  }
+}

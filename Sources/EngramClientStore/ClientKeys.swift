@@ -1,0 +1,125 @@
+package import EngramCrypto
+internal import Glibc
+
+/// The secrets of one client on one device: `<home>/client.key`, written once and never changed.
+package struct ClientKeys: Sendable {
+  /// Certifies devices; only the client holds it.
+  package let identity: SigningKey
+  package let device: SigningKey
+  private let storageSeed: StorageSeed
+
+  /// 32 bytes each of identity seed, device seed and storage key.
+  private static let bytes = 96
+  private static let kind = "client"
+
+  /// Keeps the storage key in guarded memory while the keys are copied around.
+  private final class StorageSeed: Sendable {
+    let bytes: SecretBytes
+    init(_ bytes: consuming SecretBytes) { self.bytes = bytes }
+  }
+
+  /// Fresh keys for a new device of a new client.
+  package init() {
+    identity = SigningKey()
+    device = SigningKey()
+    storageSeed = StorageSeed(SecretBytes.random(StorageBox.keyBytes))
+  }
+
+  package var storageKey: SecretBytes { storageSeed.bytes.copy() }
+
+  /// Reads the key file of a home.
+  package init(home: String, passphrase: [UInt8]?) throws {
+    let text = String(decoding: try readFile(Self.path(home)), as: UTF8.self)
+    let secret = try KeyFile.decode(text, kind: Self.kind, passphrase: passphrase)
+    guard secret.count == Self.bytes else { throw KeyFileError.malformed }
+    func part(_ index: Int) -> SecretBytes {
+      secret.withUnsafeBytes { source in
+        SecretBytes(count: 32) {
+          $0.copyMemory(from: UnsafeRawBufferPointer(rebasing: source[(index * 32)..<(index * 32 + 32)]))
+        }
+      }
+    }
+    identity = SigningKey(seed: part(0))
+    device = SigningKey(seed: part(1))
+    storageSeed = StorageSeed(part(2))
+  }
+
+  /// Writes the key file, mode 0600, sealed under the passphrase if there is one. Never overwrites.
+  /// - Throws: `unreadable(EEXIST)` when there is one already.
+  package func write(home: String, passphrase: [UInt8]?) throws {
+    let identitySeed = identity.seed()
+    let deviceSeed = device.seed()
+    let secret = SecretBytes(count: Self.bytes) { target in
+      func copy(_ source: borrowing SecretBytes, to index: Int) {
+        source.withUnsafeBytes {
+          UnsafeMutableRawBufferPointer(rebasing: target[(index * 32)...]).copyMemory(from: $0)
+        }
+      }
+      copy(identitySeed, to: 0)
+      copy(deviceSeed, to: 1)
+      copy(storageSeed.bytes, to: 2)
+    }
+    let text = try KeyFile.encode(secret, kind: Self.kind, passphrase: passphrase)
+    try writeNewFile(Self.path(home), Array(text.utf8))
+  }
+
+  package static func exists(home: String) -> Bool { access(path(home), F_OK) == 0 }
+
+  /// Whether opening the home needs a passphrase.
+  package static func isEncrypted(home: String) throws -> Bool {
+    KeyFile.isEncrypted(String(decoding: try readFile(path(home)), as: UTF8.self))
+  }
+
+  private static func path(_ home: String) -> String { home + "/client.key" }
+}
+
+/// Makes the folder of a home, mode 0700; one that exists is kept.
+package func makeHome(_ path: String) throws(ClientStoreError) {
+  if mkdir(path, 0o700) == 0 || errno == EEXIST { return }
+  guard errno == ENOENT, let slash = path.lastIndex(of: "/"), slash > path.startIndex else {
+    throw .unreadable(errno: errno)
+  }
+  try makeHome(String(path[..<slash]))
+  guard mkdir(path, 0o700) == 0 || errno == EEXIST else { throw .unreadable(errno: errno) }
+}
+
+/// Reads a small file whole.
+package func readFile(_ path: String, maxBytes: Int = 64 << 20) throws(ClientStoreError) -> [UInt8] {
+  let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+  guard descriptor >= 0 else { throw .unreadable(errno: errno) }
+  defer { close(descriptor) }
+  var bytes: [UInt8] = []
+  var chunk = [UInt8](repeating: 0, count: 64 << 10)
+  while true {
+    let count = read(descriptor, &chunk, chunk.count)
+    guard count >= 0 else { throw .unreadable(errno: errno) }
+    if count == 0 { return bytes }
+    bytes += chunk[..<count]
+    guard bytes.count <= maxBytes else { throw .unreadable(errno: EFBIG) }
+  }
+}
+
+/// Writes a file that must survive a power cut: temporary name, fsync, link under the real name (which fails
+/// if it is taken), fsync of the folder.
+package func writeNewFile(_ path: String, _ bytes: [UInt8]) throws(ClientStoreError) {
+  let temporary = path + ".new"
+  unlink(temporary)
+  let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+  guard descriptor >= 0 else { throw .unreadable(errno: errno) }
+  defer {
+    close(descriptor)
+    unlink(temporary)
+  }
+  var offset = 0
+  while offset < bytes.count {
+    let count = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress! + offset, bytes.count - offset) }
+    guard count > 0 else { throw .unreadable(errno: errno) }
+    offset += count
+  }
+  guard fsync(descriptor) == 0, link(temporary, path) == 0 else { throw .unreadable(errno: errno) }
+  let folder = open(
+    String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)]), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+  guard folder >= 0 else { throw .unreadable(errno: errno) }
+  defer { close(folder) }
+  guard fsync(folder) == 0 else { throw .unreadable(errno: errno) }
+}

@@ -1,0 +1,57 @@
+package import EngramCore
+internal import GRDB
+
+/// Why the client's own storage could not do something. None of these is the fault of a correspondent.
+package enum ClientStoreError: Error, Equatable, Sendable {
+  /// Another command held the lock of this home for longer than `ClientStoreLimits.lockWaitMs`.
+  case busy
+  /// A row or a sealed column does not hold what was written there.
+  case damaged
+  case failed(code: Int32)
+  /// The disk is full.
+  case full
+  /// There is no account here yet.
+  case notInitialised
+  /// `synchronous` or the journal mode are not what durability needs.
+  case notDurable
+  /// Written by a newer version of this program.
+  case schemaTooNew
+  /// A file of the home cannot be read or written; `errno` of the call.
+  case unreadable(errno: Int32)
+
+  package var code: ErrorCode {
+    switch self {
+    case .full: .storageFull
+    case .damaged: .damagedRow
+    case .busy: .overloaded
+    case .failed, .notInitialised, .notDurable, .schemaTooNew, .unreadable: .storageFailed
+    }
+  }
+
+  init(_ error: DatabaseError) {
+    switch error.resultCode {
+    case .SQLITE_BUSY, .SQLITE_LOCKED: self = .busy
+    case .SQLITE_CORRUPT, .SQLITE_NOTADB: self = .damaged
+    case .SQLITE_FULL: self = .full
+    default: self = .failed(code: error.extendedResultCode.rawValue)
+    }
+  }
+}
+
+/// Bounds of the client's storage, with their reasons.
+package enum ClientStoreLimits {
+  /// Longer than any transaction of a command takes, shorter than people wait before they ask what is wrong.
+  package static let lockWaitMs = 10_000
+  /// Sleep between two attempts to take the lock: short beside an fsync.
+  static let lockPollMs = 5
+  /// How long a device accepts messages that wait, and so keeps the secrets of prekeys that have run out.
+  package static let acceptedTTLMs: UInt64 = 7 * 24 * 3_600 * 1_000
+  /// A signed prekey is replaced after a day and may be sealed to for a week, so that a client which is
+  /// offline for some days can still be written to.
+  package static let prekeyRotationMs: UInt64 = 24 * 3_600 * 1_000
+  package static let prekeyValidityMs: UInt64 = 7 * 24 * 3_600 * 1_000
+  /// How long a directory answer is used without asking again.
+  package static let directoryFreshMs: UInt64 = 3_600_000
+  /// Bodies that wait for keys; more means that something is wrong and the caller should stop.
+  package static let queuedMax = 10_000
+}

@@ -1,0 +1,146 @@
+package import EngramCore
+package import EngramSealing
+
+/// A received message that the application has not acknowledged.
+package struct InboxRow: Sendable {
+  /// Ascends with arrival.
+  package let row: Int64
+  package let envelopeID: EnvelopeID
+  package let sender: Address
+  package let senderKid: Kid
+  package let messageID: MessageID
+  package let thread: ThreadID
+  package let parent: EnvelopeID?
+  package let type: MessageType
+  package let priority: Priority
+  package let createdMs: UInt64
+  package let receivedMs: UInt64
+  /// Messages of the same sender were missing when it came.
+  package let isAfterGap: Bool
+  package let contentType: String
+  package let body: [UInt8]
+}
+
+/// What is known about an envelope that comes again.
+package struct InboxState: Sendable, Equatable {
+  package let seq: UInt64
+  /// The device's signed word about it, once there is one.
+  package let receipt: [UInt8]?
+}
+
+extension ClientSnapshot {
+  package func inboxState(_ id: EnvelopeID) throws -> InboxState? {
+    try first("SELECT seq, receipt FROM inbox WHERE envelope_id = ?", [.bytes(id.bytes)]) { c in
+      InboxState(seq: try c.number(0), receipt: try c.optionalBytes(1))
+    }
+  }
+
+  /// The envelope for which a sender's message id stands here.
+  package func envelope(of message: MessageID, sender: Address, kid: Kid) throws -> EnvelopeID? {
+    try first(
+      "SELECT envelope_id FROM inbox WHERE sender = ? AND sender_kid = ? AND message_id = ?",
+      [.text(sender.text), .bytes(kid.bytes), .bytes(message.bytes)]
+    ) { try $0.id32(0) }
+  }
+
+  /// Messages that the application has not acknowledged, in order of arrival.
+  package func unacknowledged(after row: Int64, limit: Int) throws -> [InboxRow] {
+    try all(
+      """
+      SELECT row, envelope_id, sender, sender_kid, message_id, thread, parent, type, priority, created_ms,
+        received_ms, after_gap, content
+      FROM inbox WHERE row > ? AND receipt IS NULL ORDER BY row LIMIT ?
+      """,
+      [.number(row), .number(limit)]
+    ) { c in
+      let id: EnvelopeID = try c.id32(1)
+      let content = try opened(try c.bytes(12), at: place("inbox", "content", id.bytes))
+      var r = FieldReader(content)
+      guard let contentType = try? r.string(max: Limits.contentTypeBytesMax), let body = try? r.field() else {
+        throw ClientStoreError.damaged
+      }
+      return InboxRow(
+        row: Int64(try c.number(0)), envelopeID: id, sender: try c.address(2), senderKid: try c.id16(3),
+        messageID: try c.id16(4), thread: try c.id16(5), parent: try c.optionalID32(6), type: try c.value(7),
+        priority: try c.value(8), createdMs: try c.number(9), receivedMs: try c.number(10),
+        isAfterGap: try c.flag(11), contentType: contentType, body: Array(body))
+    }
+  }
+
+  /// Header facts that a receipt needs, of a message still unacknowledged.
+  package func acknowledgeable(_ id: EnvelopeID) throws -> (
+    seq: UInt64, sender: Address, kid: Kid, message: MessageID
+  )? {
+    try first(
+      "SELECT seq, sender, sender_kid, message_id FROM inbox WHERE envelope_id = ? AND receipt IS NULL",
+      [.bytes(id.bytes)]
+    ) { (try $0.number(0), try $0.address(1), try $0.id16(2), try $0.id16(3)) }
+  }
+
+  /// Receipts that are signed, and of which the node has not said that it has them.
+  package func unsettled(limit: Int) throws -> [(id: EnvelopeID, ack: MailboxAck)] {
+    try all(
+      """
+      SELECT envelope_id, seq, receipt FROM inbox WHERE settled = 0 AND receipt IS NOT NULL ORDER BY row LIMIT ?
+      """,
+      [.number(limit)]
+    ) { (try $0.id32(0), MailboxAck(seq: try $0.number(1), receipt: try $0.bytes(2))) }
+  }
+}
+
+extension ClientTransaction {
+  /// Keeps an opened message, its body sealed under the storage key. Chain and prekey go in the same
+  /// transaction.
+  package func insertMessage(_ message: OpenedMessage, seq: UInt64, isAfterGap: Bool, nowMs: UInt64) throws {
+    let content = fields(capacity: message.body.count + 300) {
+      $0.field(message.contentType)
+      $0.field(message.body)
+    }
+    try insert(
+      message.header, message.id, seq: seq, isAfterGap: isAfterGap,
+      content: sealed(content, at: place("inbox", "content", message.id.bytes)), receipt: nil, nowMs: nowMs)
+  }
+
+  /// Remembers a message that was refused, with the receipt that says so: the same answer if it comes again.
+  package func insertRefused(
+    _ header: EnvelopeHeader, _ id: EnvelopeID, seq: UInt64, receipt: [UInt8], nowMs: UInt64
+  ) throws {
+    try insert(header, id, seq: seq, isAfterGap: false, content: nil, receipt: receipt, nowMs: nowMs)
+  }
+
+  private func insert(
+    _ header: EnvelopeHeader, _ id: EnvelopeID, seq: UInt64, isAfterGap: Bool, content: [UInt8]?,
+    receipt: [UInt8]?, nowMs: UInt64
+  ) throws {
+    try execute(
+      """
+      INSERT INTO inbox (envelope_id, seq, sender, sender_kid, message_id, thread, parent, type, priority,
+        created_ms, expires_ms, received_ms, after_gap, content, receipt)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+      """,
+      [
+        .bytes(id.bytes), .number(seq), .text(header.sender.text), .bytes(header.senderKid.bytes),
+        .bytes(header.messageID.bytes), .bytes(header.thread.bytes), .bytes(header.parent?.bytes),
+        .number(header.type.rawValue), .number(header.priority.rawValue), .number(header.createdMs),
+        .number(header.expiresMs), .number(nowMs), .flag(isAfterGap), .bytes(content), .bytes(receipt),
+      ])
+  }
+
+  /// The node may deliver the same message under another number.
+  package func updateSeq(_ id: EnvelopeID, seq: UInt64) throws {
+    try execute(
+      "UPDATE inbox SET seq = ?, settled = 0 WHERE envelope_id = ?", [.number(seq), .bytes(id.bytes)])
+  }
+
+  /// The application has taken the message: its body goes, the signed receipt stays.
+  package func complete(_ id: EnvelopeID, receipt: [UInt8]) throws {
+    try execute(
+      "UPDATE inbox SET content = NULL, receipt = ? WHERE envelope_id = ? AND receipt IS NULL",
+      [.bytes(receipt), .bytes(id.bytes)])
+  }
+
+  /// The node has the receipt.
+  package func settle(_ ids: [EnvelopeID]) throws {
+    for id in ids { try execute("UPDATE inbox SET settled = 1 WHERE envelope_id = ?", [.bytes(id.bytes)]) }
+  }
+}

@@ -1,0 +1,49 @@
+internal import EngramCore
+
+extension ClientSnapshot {
+  /// The schema as the database holds it, in the order of `schema.sql`.
+  package func schemaText() throws -> String {
+    let statements = try all(
+      """
+      SELECT sql FROM sqlite_master
+      WHERE sql IS NOT NULL AND tbl_name NOT LIKE 'grdb_%' AND name NOT LIKE 'sqlite_%'
+      ORDER BY tbl_name, type DESC, name
+      """
+    ) { try $0.text(0) }
+    return statements.map { $0 + ";\n" }.joined()
+  }
+}
+
+extension ClientTransaction {
+  /// Forgets what no rule needs any more: received messages and chain places that expired (each chain keeps
+  /// its newest place), sent messages with their receipts a month after they expired, secrets of old prekeys,
+  /// and all but the newest alarms.
+  package func purge(nowMs: UInt64) throws {
+    let horizon = nowMs > Limits.dedupeGraceMs ? nowMs - Limits.dedupeGraceMs : 0
+    let expired = try first(
+      "SELECT ifnull(max(expires_ms), 0) FROM inbox WHERE settled = 1 AND expires_ms <= ?", [.number(horizon)]
+    ) { try $0.number(0) }
+    try execute("DELETE FROM inbox WHERE settled = 1 AND expires_ms <= ?", [.number(horizon)])
+    try execute(
+      "UPDATE account SET purged_through_ms = max(purged_through_ms, ?)", [.number(expired ?? 0)])
+    try execute(
+      """
+      DELETE FROM chain_in WHERE expires_ms <= ?
+        AND seq < (SELECT max(c.seq) FROM chain_in AS c WHERE c.kid = chain_in.kid)
+      """, [.number(horizon)])
+    let month = Limits.ttlMsMax
+    let sentHorizon = nowMs > month ? nowMs - month : 0
+    try execute(
+      """
+      DELETE FROM receipt WHERE envelope_id IN (
+        SELECT envelope_id FROM outbox WHERE state <> 1 AND expires_ms <= ?)
+      """, [.number(sentHorizon)])
+    try execute("DELETE FROM outbox WHERE state <> 1 AND expires_ms <= ?", [.number(sentHorizon)])
+    try execute(
+      "DELETE FROM alarm WHERE id <= (SELECT max(id) FROM alarm) - ?", [.number(alarmsKept)])
+    try erasePrekeys(nowMs: nowMs)
+  }
+}
+
+/// Whoever can send us messages can raise alarms; this many say everything.
+private let alarmsKept = 10_000

@@ -1,0 +1,105 @@
+internal import ArgumentParser
+internal import EngramClient
+internal import Foundation
+internal import Glibc
+
+struct InboxCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "inbox",
+    abstract: "Fetch, verify and show messages.",
+    discussion: """
+      Without --ack messages are shown and stay: the next `inbox` shows them again, and their senders learn
+      nothing. With --ack each one is acknowledged after it was written out: its sender gets a signed receipt,
+      and it is never shown again. One command at a time receives for a home.
+
+      Bodies that are not text are not printed; take them with --out, which writes each into a file named after
+      its envelope and makes sure that it is on the disk before it is acknowledged.
+
+      Examples:
+        engram inbox
+        engram inbox --ack --out received
+        engram inbox --follow --ack --json | ./agent
+      """)
+
+  @Flag(help: "Go on: wait for messages and show them as they come, until interrupted.")
+  var follow = false
+
+  @Flag(help: "Acknowledge each message after it was written out.")
+  var ack = false
+
+  @Option(help: ArgumentHelp("Stop after so many messages.", valueName: "count"))
+  var max: Int?
+
+  @Option(help: ArgumentHelp("Without --follow: how long to wait when there are none.", valueName: "time"))
+  var wait = TimeSpan(seconds: 0)
+
+  @Option(help: ArgumentHelp("Write bodies into this folder instead of showing them.", valueName: "dir"))
+  var out: String?
+
+  @OptionGroup var common: CommonOptions
+
+  func validate() throws {
+    guard max.map({ $0 > 0 }) ?? true else { throw ValidationError("--max is a number above zero") }
+  }
+
+  func run() async throws {
+    if let out, mkdir(out, 0o700) != 0, errno != EEXIST { throw ValidationError("\(out): cannot be made") }
+    let limit = max ?? .max
+    try await common.withClient { client in
+      var shown = 0
+      if follow {
+        for try await message in client.follow() {
+          try await hand(message, client)
+          shown += 1
+          if shown >= limit { return }
+        }
+        return
+      }
+      while shown < limit {
+        let page = Swift.min(100, limit - shown)
+        let messages = try await client.receive(max: page, waitSeconds: shown == 0 ? Int(wait.seconds) : 0)
+        if messages.isEmpty { break }
+        for message in messages { try await hand(message, client, acknowledge: false) }
+        if ack { try await client.acknowledge(messages.map(\.envelopeID)) }
+        shown += messages.count
+      }
+      if shown == 0, !common.json { Terminal.note("no messages") }
+    }
+  }
+
+  /// Writes a message out; only then may it be acknowledged.
+  private func hand(_ message: ReceivedMessage, _ client: EngramClient, acknowledge: Bool = true) async throws
+  {
+    var path: String?
+    if let out {
+      let target = out + "/" + message.envelopeID
+      try writeDurably(message.body, to: target)
+      path = target
+    }
+    let form = MessageForm(message, file: path)
+    try Terminal.write(common.json ? jsonLine(form) : form.text)
+    if ack, acknowledge { try await client.acknowledge([message.envelopeID]) }
+  }
+}
+
+/// Temporary name, fsync, rename, fsync of the folder: after this a power cut leaves the whole file.
+private func writeDurably(_ bytes: [UInt8], to path: String) throws {
+  let temporary = path + ".part"
+  let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+  guard descriptor >= 0 else { throw ValidationError("\(temporary): cannot be written") }
+  defer { close(descriptor) }
+  var offset = 0
+  while offset < bytes.count {
+    let count = bytes[offset...].withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+    guard count > 0 else { throw ValidationError("\(temporary): cannot be written") }
+    offset += count
+  }
+  guard fsync(descriptor) == 0, rename(temporary, path) == 0 else {
+    throw ValidationError("\(path): cannot be written")
+  }
+  let folder = open(
+    String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)]), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+  guard folder >= 0 else { return }
+  defer { close(folder) }
+  fsync(folder)
+}

@@ -1,0 +1,116 @@
+import Foundation
+import Testing
+
+/// Runs the built command, as a person or a script would.
+@Suite("The engram command")
+struct CommandLineTests {
+  private struct Outcome {
+    var status: Int32
+    var out: String
+    var err: String
+  }
+
+  private let folder = FileManager.default.temporaryDirectory.appending(path: "engram-\(UUID().uuidString)")
+    .path
+
+  private func engram(_ arguments: [String], environment: [String: String] = [:]) throws -> Outcome {
+    // Test bundle and products are built into one folder.
+    let tests = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+    let process = Process()
+    process.executableURL = URL(filePath: tests).deletingLastPathComponent().appending(path: "engram")
+    process.arguments = arguments
+    process.environment = ["HOME": folder, "PATH": "/usr/bin:/bin"].merging(environment) { $1 }
+    let (out, err) = (Pipe(), Pipe())
+    (process.standardOutput, process.standardError, process.standardInput) = (out, err, FileHandle.nullDevice)
+    try process.run()
+    let outBytes = out.fileHandleForReading.readDataToEndOfFile()
+    let errBytes = err.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    return Outcome(
+      status: process.terminationStatus, out: String(decoding: outBytes, as: UTF8.self),
+      err: String(decoding: errBytes, as: UTF8.self))
+  }
+
+  @Test("the version is printed, and nothing else")
+  func version() throws {
+    let outcome = try engram(["--version"])
+    #expect(outcome.status == 0 && outcome.out == "0.1.0\n" && outcome.err.isEmpty)
+  }
+
+  @Test(
+    "help teaches by example and names the exit codes",
+    arguments: [
+      "init", "send", "inbox", "outbox", "receipts", "trust", "directory", "alarms", "whoami",
+    ])
+  func help(_ command: String) throws {
+    let all = try engram(["--help"])
+    #expect(all.status == 0 && all.out.contains("Exit codes") && all.out.contains("  \(command) "))
+    let one = try engram([command, "--help"])
+    #expect(one.status == 0 && one.out.contains("engram \(command) ") && one.out.contains("Example"))
+    #expect(one.out.contains("--home") && one.out.contains("--json"))
+  }
+
+  @Test(
+    "mistakes on the command line end with 64 and say what is wrong",
+    arguments: [
+      ["send"], ["send", "--to", "a@acme.example", "--text", "x", "--file", "y"],
+      ["send", "--to", "a@acme.example", "--ttl", "soon"], ["inbox", "--max", "0"], ["fly"], ["trust"],
+      ["init", "--node", "h:1", "--ca", "x"],
+      ["init", "--node", "h:1", "--ca", "x", "--invite", "t", "--no-passphrase", "--passphrase-file", "f"],
+    ])
+  func usage(_ arguments: [String]) throws {
+    let outcome = try engram(arguments)
+    #expect(outcome.status == 64 && !outcome.err.isEmpty && outcome.out.isEmpty)
+  }
+
+  @Test(
+    "without a home every command ends with 1 and a hint",
+    arguments: [
+      ["whoami"], ["inbox"], ["outbox"], ["send", "--to", "a@acme.example", "--text", "x"], ["alarms"],
+      ["trust", "a@acme.example"], ["directory", "a@acme.example"], ["receipts", "00"],
+    ])
+  func noHome(_ arguments: [String]) throws {
+    let outcome = try engram(arguments)
+    #expect(outcome.status == 1)
+    #expect(outcome.err.hasPrefix("error: there is no account in this home (not-initialised)\nhint: "))
+  }
+
+  @Test("a home is taken from --home, else from ENGRAM_HOME, else ~/.engram")
+  func homes() throws {
+    // An empty key file in each place tells by its error that it was found.
+    for name in ["option", "variable", ".engram"] {
+      try FileManager.default.createDirectory(atPath: folder + "/" + name, withIntermediateDirectories: true)
+    }
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let environment = ["ENGRAM_HOME": folder + "/variable"]
+    func found(_ arguments: [String], _ environment: [String: String]) throws -> Bool {
+      try engram(arguments, environment: environment).err.contains("(key-file)")
+    }
+    #expect(try !found(["whoami"], environment), "control: there is no key file yet")
+    for name in ["option", "variable", ".engram"] {
+      _ = FileManager.default.createFile(atPath: folder + "/\(name)/client.key", contents: Data("x\n".utf8))
+      switch name {
+      case "option":
+        #expect(try found(["whoami", "--home", folder + "/option"], environment))
+        #expect(try !found(["whoami"], environment))
+      case "variable":
+        #expect(try found(["whoami"], environment))
+        #expect(try !found(["whoami"], [:]))
+      default: #expect(try found(["whoami"], [:]))
+      }
+    }
+  }
+
+  @Test("init with an unreadable CA file, or a node that nobody runs, says so")
+  func initFailures() throws {
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let arguments = [
+      "init", "--node", "127.0.0.1:1", "--invite", "AAAA", "--no-passphrase", "--home", folder,
+    ]
+    let missing = try engram(arguments + ["--ca", "/nowhere.pem"])
+    #expect(missing.status == 64 && missing.err.contains("(ca-file)"))
+    let noPassphrase = try engram(
+      ["init", "--node", "127.0.0.1:1", "--invite", "AAAA", "--home", folder, "--ca", "/nowhere.pem"])
+    #expect(noPassphrase.status == 64 && noPassphrase.err.contains("ENGRAM_PASSPHRASE_FILE"))
+  }
+}

@@ -1,0 +1,364 @@
+import EngramClientStore
+import EngramCore
+import EngramCrypto
+import Foundation
+import Synchronization
+
+@testable import EngramClient
+
+/// A node in memory, with real signatures and no network, no disk and no policy. It can lie, forget and
+/// vanish.
+final class FakeNode: Sendable {
+  struct Member {
+    var certificate: DeviceCertificate
+    var list: [UInt8]
+    var prekey: [UInt8]
+  }
+
+  struct State {
+    var members: [Address: Member] = [:]
+    var boxes: [Kid: [MailboxItem]] = [:]
+    var lastSeq: [Kid: UInt64] = [:]
+    var accepted: [MessageID: EnvelopeID] = [:]
+    var live: [Kid: LiveSession] = [:]
+    var peers: [NodeName: FakeNode] = [:]
+    /// No request arrives.
+    var isReachable = true
+    /// Requests arrive and are worked on, but so many answers are lost.
+    var answersToLose = 0
+    /// Everything posted, in order.
+    var posted: [[UInt8]] = []
+    /// Who signs receipts; the node itself unless a test says otherwise.
+    var receiptSigner: SigningKey
+    /// Changes a directory answer before it is signed.
+    var twist: (@Sendable (inout DirectoryAnswerBody) -> Void)?
+    var isWithoutCertificates = false
+  }
+
+  struct LiveSession {
+    var credit = 0
+    var cursor: UInt64 = 0
+    var continuation: AsyncStream<[UInt8]>.Continuation
+  }
+
+  let name: NodeName
+  let key: SigningKey
+  let clock: TestClock
+  let state: Mutex<State>
+  var id: NodeID { NodeID(key.publicKey) }
+
+  init(_ name: String, clock: TestClock) throws {
+    self.name = try NodeName(name)
+    let key = SigningKey()
+    self.key = key
+    self.clock = clock
+    state = Mutex(State(receiptSigner: key))
+  }
+
+  func set(_ change: @Sendable (inout State) -> Void) { state.withLock { change(&$0) } }
+
+  var transport: NodeTransport {
+    NodeTransport(
+      exchange: { try await self.exchange($0) },
+      realtime: { try self.openRealtime($0) },
+      close: {})
+  }
+
+  func invite(_ name: String) -> String {
+    base64URLEncode(
+      fields {
+        $0.field(name)
+        $0.field(randomBytes(24))
+      })
+  }
+
+  // MARK: HTTP
+
+  private static var unreachable: EngramError { EngramError(.unreachable, name: "unreachable", "no answer") }
+
+  private func exchange(_ request: NodeRequest) async throws -> NodeReply {
+    guard state.withLock({ $0.isReachable }) else { throw Self.unreachable }
+    // A node answers later, never within the call.
+    await Task.yield()
+    let reply = answer(request)
+    let isLost = state.withLock { state in
+      defer { state.answersToLose = max(0, state.answersToLose - 1) }
+      return state.answersToLose > 0
+    }
+    if isLost { throw Self.unreachable }
+    return reply
+  }
+
+  private func answer(_ request: NodeRequest) -> NodeReply {
+    let path = request.path.split(separator: "?")[0].dropFirst("/api/v1/".count)
+    switch (request.method, path.split(separator: "/").map(String.init)) {
+    case ("GET", ["node"]): return json(200, "{\"name\":\"\(name)\",\"node_id\":\"\(id)\",\"api\":\"v1\"}")
+    case ("POST", ["agents", "register"]): return register(request.body)
+    case ("POST", ["sessions"]): return openSession(request)
+    case ("GET", let parts) where parts.first == "directory": return directory(parts[1])
+    case ("PUT", let parts) where parts.last == "prekeys": return putPrekey(request)
+    case ("POST", let parts) where parts.last == "messages":
+      guard let batch = try? splitBatch(request.body[...]) else { return problem(400, .malformed) }
+      return NodeReply(status: 200, body: ItemOutcome.encode(batch.map { accept(Array($0)) }))
+    case ("GET", let parts) where parts.last == "messages": return items(request)
+    case ("POST", let parts) where parts.last == "ack":
+      guard let kid = kid(of: request), let acks = try? MailboxAck.decode(request.body[...]) else {
+        return problem(400, .malformed)
+      }
+      return NodeReply(status: 200, body: ItemOutcome.encode(acks.map { acknowledge($0, kid) }))
+    default: return problem(404, .notFound)
+    }
+  }
+
+  private func json(_ status: Int, _ text: String) -> NodeReply {
+    NodeReply(status: status, body: Array(text.utf8))
+  }
+
+  private func problem(_ status: Int, _ code: ErrorCode) -> NodeReply {
+    json(status, "{\"title\":\"\(code.sentence)\",\"status\":\(status),\"code\":\(code.rawValue)}")
+  }
+
+  private func kid(of request: NodeRequest) -> Kid? {
+    let value = request.headers.first { $0.name == "authorization" }?.value
+    return value.flatMap { bytes(hex: $0.dropFirst("Bearer ".count)) }.flatMap { Kid($0) }
+  }
+
+  private func register(_ body: [UInt8]) -> NodeReply {
+    guard let request = try? RegistrationRequest(parsing: body[...]),
+      let verified = try? VerifiedRegistration(request, node: id, nowMs: clock.nowMs)
+    else { return problem(400, .malformed) }
+    let address = verified.certificate.body.address
+    let isTaken = state.withLock { state in
+      defer {
+        if state.members[address] == nil {
+          state.members[address] = Member(
+            certificate: verified.certificate, list: request.deviceList, prekey: request.signedPrekey)
+        }
+      }
+      return state.members[address] != nil
+    }
+    return isTaken ? problem(409, .inviteInvalid) : NodeReply(status: 201, body: signedAnswer(address))
+  }
+
+  private func openSession(_ request: NodeRequest) -> NodeReply {
+    let value = request.headers.first { $0.name == "authorization" }?.value ?? ""
+    guard let token = DeviceToken(parsing: String(value.dropFirst("Bearer ".count))),
+      let member = state.withLock({ $0.members[token.address] }),
+      token.verify(key: member.certificate.key, node: id, nowMs: clock.nowMs) == .none
+    else { return problem(401, .tokenInvalid) }
+    return json(201, "{\"session\":\"\(token.kid)\",\"expires_ms\":\(clock.nowMs + 300_000)}")
+  }
+
+  private func directory(_ text: String) -> NodeReply {
+    guard let address = try? Address(text) else { return problem(404, .notFound) }
+    if address.node != name {
+      guard let peer = state.withLock({ $0.peers[address.node] }) else { return problem(404, .noRoute) }
+      guard peer.state.withLock({ $0.isReachable }) else { return problem(503, .peerUnreachable) }
+      return peer.directory(text)
+    }
+    guard state.withLock({ $0.members[address] }) != nil else { return problem(404, .unknownRecipient) }
+    return NodeReply(status: 200, body: signedAnswer(address))
+  }
+
+  private func signedAnswer(_ address: Address) -> [UInt8] {
+    let (member, twist) = state.withLock { ($0.members[address], $0.twist) }
+    var body = DirectoryAnswerBody(
+      node: name, nodeID: id, address: address, issuedMs: clock.nowMs, bundles: [])
+    if let member {
+      body.bundles = [
+        PrekeyBundle(
+          deviceList: member.list, certificate: member.certificate.bytes, signedPrekey: member.prekey)
+      ]
+    }
+    twist?(&body)
+    return signDirectoryAnswer(body, key: key)
+  }
+
+  private func putPrekey(_ request: NodeRequest) -> NodeReply {
+    guard let kid = kid(of: request) else { return problem(401, .sessionExpired) }
+    state.withLock { state in
+      for (address, member) in state.members where member.certificate.kid == kid {
+        state.members[address]?.prekey = request.body
+      }
+    }
+    return NodeReply(status: 204, body: [])
+  }
+
+  // MARK: Messages
+
+  private func accept(_ bytes: [UInt8]) -> ItemOutcome {
+    guard let envelope = try? UnverifiedEnvelope(parsing: bytes),
+      let member = state.withLock({ $0.members[envelope.header.sender] }),
+      let verified = try? VerifiedEnvelope(envelope, sender: member.certificate)
+    else { return ItemOutcome(.refused, code: .badSignature) }
+    let header = envelope.header
+    let (known, signer, peers) = state.withLock { state in
+      state.posted.append(bytes)
+      defer { state.accepted[header.messageID] = state.accepted[header.messageID] ?? verified.id }
+      return (state.accepted[header.messageID], state.receiptSigner, state.peers)
+    }
+    if let known, known != verified.id { return ItemOutcome(.refused, code: .messageIDReused) }
+    let body = ReceiptBody(
+      role: .homeNode, issuerName: name.text, issuerKey: signer.publicKey, envelope: verified.id,
+      sender: header.sender, senderKid: header.senderKid, messageID: header.messageID, state: .accepted,
+      atMs: clock.nowMs)
+    let receipt = signReceipts([body], with: signer)[0]
+    guard known == nil else { return ItemOutcome(.duplicate, receipt: receipt) }
+    let certificate = CertificateItem(certificate: member.certificate.bytes, deviceList: member.list)
+      .encoded()
+    for recipient in header.recipients {
+      let node = recipient.address.node == name ? self : peers[recipient.address.node]
+      node?.deposit(
+        .envelope, verified.pruned { $0.address.node == recipient.address.node }, certificate,
+        for: recipient.kid)
+    }
+    return ItemOutcome(.accepted, receipt: receipt)
+  }
+
+  /// Puts something into a device's mailbox, the sender's certificate before it.
+  func deposit(_ kind: MailboxItem.Kind, _ payload: [UInt8], _ certificate: [UInt8]?, for kid: Kid) {
+    state.withLock { state in
+      if let certificate, !state.isWithoutCertificates {
+        state.boxes[kid, default: []].append(MailboxItem(kind: .certificate, seq: 0, payload: certificate))
+      }
+      let seq = (state.lastSeq[kid] ?? 0) + 1
+      state.lastSeq[kid] = seq
+      state.boxes[kid, default: []].append(MailboxItem(kind: kind, seq: seq, payload: payload))
+      Self.push(kid, &state)
+    }
+  }
+
+  private func items(_ request: NodeRequest) -> NodeReply {
+    guard let kid = kid(of: request) else { return problem(401, .sessionExpired) }
+    let query = request.path.split(separator: "?")[1].split(separator: "&").map { $0.split(separator: "=") }
+    let after = query.first { $0[0] == "after" }.flatMap { UInt64($0[1]) } ?? 0
+    let found = state.withLock { state in
+      (state.boxes[kid] ?? []).filter { $0.kind == .certificate || $0.seq > after }
+    }
+    guard found.contains(where: { $0.kind != .certificate }) else { return NodeReply(status: 204, body: []) }
+    return NodeReply(status: 200, body: MailboxItem.encode(found))
+  }
+
+  private func acknowledge(_ ack: MailboxAck, _ kid: Kid) -> ItemOutcome {
+    let item = state.withLock { state -> MailboxItem? in
+      guard let index = state.boxes[kid]?.firstIndex(where: { $0.seq == ack.seq && $0.kind != .certificate })
+      else { return nil }
+      return state.boxes[kid]?.remove(at: index)
+    }
+    guard let item else { return ItemOutcome(.refused, code: .notFound) }
+    if item.kind == .envelope, let receipt = try? UnverifiedReceipt(parsing: ack.receipt[...]) {
+      let home = state.withLock { $0.peers[receipt.body.sender.node] } ?? self
+      home.deposit(.receipt, ack.receipt, nil, for: receipt.body.senderKid)
+    }
+    return ItemOutcome(.accepted)
+  }
+
+  // MARK: Realtime
+
+  private func openRealtime(_ request: NodeRequest) throws -> NodeTransport.RealtimeOpening {
+    guard state.withLock({ $0.isReachable }) else { throw Self.unreachable }
+    guard let kid = kid(of: request) else { return .declined(problem(401, .sessionExpired)) }
+    let (stream, continuation) = AsyncStream.makeStream(of: [UInt8].self)
+    state.withLock { $0.live[kid] = LiveSession(continuation: continuation) }
+    return .open(
+      RealtimeSocket(
+        send: { bytes in try self.received(bytes, kid) }, messages: stream,
+        close: { continuation.finish() }))
+  }
+
+  private func received(_ bytes: [UInt8], _ kid: Kid) throws {
+    let reply: RealtimeFrame?
+    switch try RealtimeFrame(parsing: bytes[...]) {
+    case .credit(let count):
+      state.withLock { state in
+        state.live[kid]?.credit += Int(count)
+        Self.push(kid, &state)
+      }
+      reply = nil
+    case .ack(let request, let acks):
+      reply = .outcomes(request: request, acks.map { acknowledge($0, kid) })
+    case .send(let request, let envelopes):
+      reply = .outcomes(request: request, envelopes.map { accept(Array($0)) })
+    case .items, .outcomes, .problem: reply = nil
+    }
+    guard let reply else { return }
+    state.withLock { state in _ = state.live[kid]?.continuation.yield(reply.encoded()) }
+  }
+
+  private static func push(_ kid: Kid, _ state: inout State) {
+    guard var session = state.live[kid] else { return }
+    var items: [MailboxItem] = []
+    for item in state.boxes[kid] ?? [] {
+      if item.kind == .certificate {
+        items.append(item)
+      } else if item.seq > session.cursor, session.credit > 0 {
+        items.append(item)
+        session.credit -= 1
+        session.cursor = item.seq
+      }
+    }
+    state.live[kid] = session
+    guard items.contains(where: { $0.kind != .certificate }) else { return }
+    session.continuation.yield(RealtimeFrame.items(items).encoded())
+  }
+
+  /// Cuts every live connection.
+  func dropConnections() {
+    state.withLock { state in
+      for session in state.live.values { session.continuation.finish() }
+      state.live = [:]
+    }
+  }
+
+  func waiting(for kid: Kid) -> [MailboxItem] {
+    state.withLock { ($0.boxes[kid] ?? []).filter { $0.kind != .certificate } }
+  }
+}
+
+/// Turned by hand.
+final class TestClock: Sendable {
+  private let value = Mutex<UInt64>(1_800_000_000_000)
+  var nowMs: UInt64 { value.withLock { $0 } }
+  func advance(ms: UInt64) { value.withLock { $0 += ms } }
+}
+
+/// Two organisations that federate, and a folder for homes.
+final class TestWorld: Sendable {
+  let clock = TestClock()
+  let acme: FakeNode
+  let globex: FakeNode
+  let folder: String
+
+  init() throws {
+    folder = FileManager.default.temporaryDirectory.appending(path: "engram-\(UUID().uuidString)").path
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    acme = try FakeNode("acme.example", clock: clock)
+    globex = try FakeNode("globex.example", clock: clock)
+    let (a, g) = (acme, globex)
+    acme.set { $0.peers = [g.name: g] }
+    globex.set { $0.peers = [a.name: a] }
+  }
+
+  deinit { try? FileManager.default.removeItem(atPath: folder) }
+
+  func register(_ name: String, at node: FakeNode, home: String? = nil) async throws -> EngramClient {
+    let path = folder + "/" + (home ?? name)
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    return try await registrar(path).run(invite: node.invite(name), transport: node.transport)
+  }
+
+  func registrar(_ path: String) -> Registrar {
+    Registrar(
+      home: path, endpoint: "127.0.0.1:7443", serverName: "localhost", passphrase: nil,
+      nowMs: { [clock] in clock.nowMs })
+  }
+
+  /// The same home in a new process, as it were.
+  func reopen(_ name: String, at node: FakeNode) throws -> EngramClient {
+    let (store, account, keys) = try EngramClient.openHome(folder + "/" + name, nil)
+    return EngramClient(
+      core: ClientCore(
+        store: store, account: account, device: keys.device, transport: node.transport,
+        nowMs: { [clock] in clock.nowMs }))
+  }
+}
