@@ -102,7 +102,6 @@ package final class Listener: Sendable {
       return server
     }
     try? await channel?.close().get()
-    edge.polls.ringAll()
     for (channel, kind) in edge.connections.own() {
       if kind == .handshaking {
         channel.close(promise: nil)
@@ -110,6 +109,8 @@ package final class Listener: Sendable {
         channel.pipeline.fireUserInboundEventTriggered(ChannelShouldQuiesceEvent())
       }
     }
+    // After the events, so that the polls' answers say that the connection ends.
+    edge.polls.ringAll()
     let deadline = group.any().scheduleTask(in: edge.settings.drainTimeout) { [edge] in
       for (channel, _) in edge.connections.own() { channel.close(promise: nil) }
     }

@@ -29,7 +29,15 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
   /// A close frame of ours is out; only the other side's is awaited.
   private var isClosing = false
 
-  init(edge: Edge, session: ClientSession) { (self.edge, self.session) = (edge, session) }
+  /// The client was disabled before the upgrade was through.
+  private var endsAtOnce = false
+
+  /// Watches the session from now on, so nothing that happens to it during the upgrade is missed.
+  init(edge: Edge, session: ClientSession, loop: any EventLoop) {
+    (self.edge, self.session) = (edge, session)
+    let this = NIOLoopBound(self, eventLoop: loop)
+    watches = [edge.node.watchSession(session) { loop.execute { this.value.sessionEnded() } }]
+  }
 
   // MARK: - Life cycle
 
@@ -38,10 +46,8 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
     let loop = context.eventLoop
     let this = NIOLoopBound(self, eventLoop: loop)
     let bell = WorkBell(loop: loop) { this.value.workArrived() }
-    watches = [
-      edge.node.watch(mailbox: session.mailbox) { bell.ring() },
-      edge.node.watchSession(session) { loop.execute { this.value.sessionEnded() } },
-    ]
+    watches.append(edge.node.watch(mailbox: session.mailbox) { bell.ring() })
+    if endsAtOnce { return sessionEnded() }
     beat(after: HTTPLimits.pingInterval)
   }
 
@@ -234,7 +240,13 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
   // MARK: - The end
 
   /// The client was disabled.
-  func sessionEnded() { end(.sessionExpired, .unknown(4401)) }
+  private func sessionEnded() {
+    endsAtOnce = true
+    end(.sessionExpired, .unknown(4401))
+  }
+
+  /// The connection ended before it was upgraded.
+  func abandon() { release() }
 
   private func end(_ code: ErrorCode, _ close: WebSocketErrorCode) {
     guard !isClosing, let context else { return }

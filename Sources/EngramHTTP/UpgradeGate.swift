@@ -5,8 +5,8 @@ import NIOHTTP1
 import NIOWebSocket
 
 /// Looks at the first request of a connection. An upgrade to `…/realtime` by a client that may have it turns
-/// the connection into a WebSocket; anything else, refused upgrades included, goes to the routes, which answer
-/// it. So authentication comes before the upgrade, and its refusals are ordinary problem documents.
+/// the connection into a WebSocket; anything else, refused upgrades included, goes to the routes and is
+/// answered there. So authentication comes before the upgrade, and a refusal is an ordinary problem document.
 final class UpgradeGate: ChannelInboundHandler, RemovableChannelHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias OutboundOut = HTTPServerResponsePart
@@ -14,7 +14,7 @@ final class UpgradeGate: ChannelInboundHandler, RemovableChannelHandler {
   private enum State {
     case awaitingHead
     /// The rest of the request to upgrade, then of the codec's leftovers, is collected.
-    case upgrading(HTTPRequestHead, ClientSession, bearer: String)
+    case upgrading(HTTPRequestHead, RealtimeHandler)
     case leaving
   }
 
@@ -32,16 +32,16 @@ final class UpgradeGate: ChannelInboundHandler, RemovableChannelHandler {
     switch state {
     case .awaitingHead:
       guard case .head(let head) = unwrapInboundIn(data) else { return context.close(promise: nil) }
-      if let (session, bearer) = permitted(head) {
-        state = .upgrading(head, session, bearer: bearer)
+      if let handler = permitted(head, context.eventLoop) {
+        state = .upgrading(head, handler)
       } else {
         held.append(data)
         serve(context)
       }
-    case .upgrading(let head, let session, let bearer):
+    case .upgrading(let head, let handler):
       guard case .end = unwrapInboundIn(data) else { return }
       state = .leaving
-      upgrade(head, session, bearer, context)
+      upgrade(head, handler, context)
     // Untyped: once the decoder is gone these are its leftover bytes.
     case .leaving: held.append(data)
     }
@@ -50,6 +50,11 @@ final class UpgradeGate: ChannelInboundHandler, RemovableChannelHandler {
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
     if case ChannelEvent.inputClosed? = event as? ChannelEvent { return context.close(promise: nil) }
     context.fireUserInboundEventTriggered(event)
+  }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    if case .upgrading(_, let handler) = state { handler.abandon() }
+    context.fireChannelInactive()
   }
 
   func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
@@ -63,13 +68,17 @@ final class UpgradeGate: ChannelInboundHandler, RemovableChannelHandler {
 
   // MARK: - Decision
 
-  /// The session of a well-formed upgrade request for its own `…/realtime`.
-  private func permitted(_ head: HTTPRequestHead) -> (ClientSession, String)? {
+  /// The handler to be, for a well-formed upgrade request of a session for its own `…/realtime`.
+  private func permitted(_ head: HTTPRequestHead, _ loop: any EventLoop) -> RealtimeHandler? {
     guard isWebSocketUpgrade(head), !edge.isDraining, let address = realtimeAddress(head.uri),
       let bearer = bearerToken(head.headers), case .success(let session) = edge.node.session(bearer),
       session.address == address
     else { return nil }
-    return (session, bearer)
+    let handler = RealtimeHandler(edge: edge, session: session, loop: loop)
+    // The client may have been disabled after the first look and before the handler began to watch.
+    if case .success = edge.node.session(bearer) { return handler }
+    handler.abandon()
+    return nil
   }
 
   private func serve(_ context: ChannelHandlerContext) {
@@ -83,15 +92,18 @@ final class UpgradeGate: ChannelInboundHandler, RemovableChannelHandler {
   // MARK: - Upgrade
 
   private func upgrade(
-    _ head: HTTPRequestHead, _ session: ClientSession, _ bearer: String, _ context: ChannelHandlerContext
+    _ head: HTTPRequestHead, _ handler: RealtimeHandler, _ context: ChannelHandlerContext
   ) {
     let channel = context.channel
-    let this = NIOLoopBound((gate: self, context: context), eventLoop: context.eventLoop)
+    let this = NIOLoopBound((gate: self, handler: handler, context: context), eventLoop: context.eventLoop)
     acceptHeaders(head, channel).flatMap { headers in
       this.value.gate.leaveHTTP(headers, this.value.context)
     }.flatMapThrowing {
-      try this.value.gate.enterWebSocket(session, bearer, this.value.context)
-    }.whenFailure { _ in channel.close(promise: nil) }
+      try this.value.gate.enterWebSocket(this.value.handler, this.value.context)
+    }.whenFailure { _ in
+      this.value.handler.abandon()
+      channel.close(promise: nil)
+    }
   }
 
   /// `Sec-WebSocket-Accept` and what goes with it.
@@ -118,17 +130,12 @@ final class UpgradeGate: ChannelInboundHandler, RemovableChannelHandler {
     }.flatMap { operations.value.removeHandler(this.value.gate.codec.encoder) }
   }
 
-  private func enterWebSocket(_ session: ClientSession, _ bearer: String, _ context: ChannelHandlerContext)
-    throws
-  {
+  private func enterWebSocket(_ handler: RealtimeHandler, _ context: ChannelHandlerContext) throws {
     let operations = context.pipeline.syncOperations
-    let handler = RealtimeHandler(edge: edge, session: session)
     try operations.addHandlers([
       WebSocketFrameEncoder(),
       ByteToMessageHandler(WebSocketFrameDecoder(maxFrameSize: HTTPLimits.batchBytesMax)), handler,
     ])
-    // The client may have been disabled after the first look and before the handler began to watch.
-    if case .failure = edge.node.session(bearer) { handler.sessionEnded() }
     try context.channel.syncOptions?.setOption(.allowRemoteHalfClosure, value: false)
     edge.connections.set(.realtime, for: context.channel)
     operations.removeHandler(context: context, promise: nil)
