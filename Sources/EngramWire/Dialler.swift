@@ -35,8 +35,8 @@ struct Dialler: Sendable {
     case .unix(let path):
       connected = bootstrap.connect(unixDomainSocketPath: path)
     case .tls(let host, let port, _, let serverName):
-      // Several addresses may be tried at once, each with a channel; which one won is known only at the end, and
-      // by then its handshake may be over already.
+      // Several addresses may be tried at once, each with a channel; which one won is known only at the
+      // end, and by then its handshake may be over already.
       let handshakes = NIOLoopBoundBox.makeBoxSendingValue(
         [ObjectIdentifier: EventLoopFuture<Void>](), eventLoop: loop)
       connected =
