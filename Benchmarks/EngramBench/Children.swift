@@ -5,7 +5,6 @@ import Synchronization
 /// The nodes that run now, so that they end with this program, also when somebody interrupts it.
 enum Children {
   private static let pids = Mutex<Set<Int32>>([])
-  private static let sources = Mutex<[any DispatchSourceSignal]>([])
 
   static func add(_ pid: Int32) { pids.withLock { _ = $0.insert(pid) } }
   static func remove(_ pid: Int32) { pids.withLock { _ = $0.remove(pid) } }
@@ -24,7 +23,8 @@ enum Children {
         exit(128 + number)
       }
       source.resume()
-      sources.withLock { $0.append(source) }
+      // For as long as the program runs.
+      _ = Unmanaged.passRetained(source as AnyObject)
     }
   }
 }
