@@ -6,8 +6,8 @@ import Testing
 @Suite("a node that cannot start says why", .serialized, .timeLimit(.minutes(5)))
 struct ConfigurationScenarios {
   /// A change of federation.toml, and what the message about it names.
-  private struct Mistake {
-    let change: (String) -> String
+  private struct Mistake: Sendable {
+    let change: @Sendable (String) -> String
     let names: [String]
 
     static func append(_ text: String, names: String...) -> Mistake {

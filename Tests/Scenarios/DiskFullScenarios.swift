@@ -21,11 +21,12 @@ private final class SmallDisk {
     guard mounted.succeeded else { return nil }
   }
 
-  deinit { umount2(path, Int32(MNT_DETACH.rawValue)) }
+  /// Goes away once nobody uses it any more.
+  func detach() { umount2(path, Int32(MNT_DETACH)) }
 
   /// Leaves no block free.
   func fill() throws {
-    FileManager.default.createFile(atPath: ballast, contents: nil)
+    _ = FileManager.default.createFile(atPath: ballast, contents: nil)
     let file = try #require(FileHandle(forWritingAtPath: ballast))
     defer { try? file.close() }
     var block = 1 << 20
@@ -47,37 +48,36 @@ struct DiskFullScenarios {
       print("note: the disk-full scenario needs root, to mount a small tmpfs; it was not run")
       return
     }
-    try await withExtendedLifetime(disk) {
-      let acme = try await Organisation("acme.example", in: directory.file("node"))
-      try await acme.start()
-      let (planner, analyst) = (try await acme.member("planner"), try await acme.member("analyst"))
-      let early = try (0..<20).map { try planner.seal("early \($0)", to: [analyst]) }
-      #expect(try await planner.send(early.map(\.bytes)).allSatisfy { $0.outcome == .accepted })
+    defer { disk.detach() }
+    let acme = try await Organisation("acme.example", in: directory.file("node"))
+    try await acme.start()
+    let (planner, analyst) = (try await acme.member("planner"), try await acme.member("analyst"))
+    let early = try (0..<20).map { try planner.seal("early \($0)", to: [analyst]) }
+    #expect(try await planner.send(early.map(\.bytes)).allSatisfy { $0.outcome == .accepted })
 
-      try disk.fill()
-      let (accepted, refusal) = try await sendUntilRefused(planner, to: analyst)
-      #expect(refusal.outcome == .later && refusal.code == .storageFull, "\(refusal)")
-      let ready = try await HTTPClient(endpoint: acme.endpoint).send(WireRequest("GET", "/readyz"))
-      #expect(ready.status == 503)
+    try disk.fill()
+    let (accepted, refusal) = try await sendUntilRefused(planner, to: analyst)
+    #expect(refusal.outcome == .later && refusal.code == .storageFull, "\(refusal)")
+    let ready = try await HTTPClient(endpoint: acme.endpoint).send(WireRequest("GET", "/readyz"))
+    #expect(ready.status == 503)
 
-      // Reads go on, and what was read can be acknowledged: that is how space comes back without an operator.
-      let kept = Set((early + accepted).map(\.id))
-      var harvest = Harvest()
-      try harvest.add(try await analyst.items(max: 10))
-      #expect(harvest.ids.count == 10)
-      let drained = try await analyst.drain(within: .seconds(20)) { $0.ids.count >= kept.count }
-      #expect(Set(drained.ids) == kept && drained.ids.count == kept.count)
+    // Reads go on, and what was read can be acknowledged: that is how space comes back without an operator.
+    let kept = Set((early + accepted).map(\.id))
+    var harvest = Harvest()
+    try harvest.add(try await analyst.items(max: 10))
+    #expect(harvest.ids.count == 10)
+    let drained = try await analyst.drain(within: .seconds(20)) { $0.ids.count >= kept.count }
+    #expect(Set(drained.ids) == kept && drained.ids.count == kept.count)
 
-      try disk.free()
-      let late = try planner.seal("late", to: [analyst])
-      let outcome = try await eventually { try await planner.send(late.bytes).outcome != .later }
-      #expect(outcome, "the node did not recover")
-      let rest = try await analyst.drain { $0.ids.contains(late.id) }
-      #expect(rest.ids == [late.id])
-      let again = try await HTTPClient(endpoint: acme.endpoint).send(WireRequest("GET", "/readyz"))
-      #expect(again.status == 200)
-      _ = try await acme.stop()
-    }
+    try disk.free()
+    let late = try planner.seal("late", to: [analyst])
+    let outcome = try await eventually { try await planner.send(late.bytes).outcome != .later }
+    #expect(outcome, "the node did not recover")
+    let rest = try await analyst.drain { $0.ids.contains(late.id) }
+    #expect(rest.ids == [late.id])
+    let again = try await HTTPClient(endpoint: acme.endpoint).send(WireRequest("GET", "/readyz"))
+    #expect(again.status == 200)
+    _ = try await acme.stop()
   }
 
   /// Fills what the log may still overwrite, up to the first refusal.

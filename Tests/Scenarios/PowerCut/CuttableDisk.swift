@@ -14,13 +14,13 @@ final class CuttableDisk {
   init(in folder: String, name: String, megabytes: Int) async throws {
     (image, mountPoint) = ("\(folder)/\(name).img", "\(folder)/\(name)")
     try FileManager.default.createDirectory(atPath: mountPoint, withIntermediateDirectories: true)
-    FileManager.default.createFile(atPath: image, contents: nil)
+    _ = FileManager.default.createFile(atPath: image, contents: nil)
     guard truncate(image, off_t(megabytes) << 20) == 0 else { throw Unexpected("\(image): errno \(errno)") }
     _ = try await runTool("/usr/sbin/mkfs.ext4", ["-q", "-F", image]).expected()
     try await mount()
   }
 
-  deinit { umount2(mountPoint, Int32(MNT_DETACH.rawValue)) }
+  deinit { umount2(mountPoint, Int32(MNT_DETACH)) }
 
   /// Mounting after a cut replays the journal.
   func mount() async throws {

@@ -26,7 +26,9 @@ final class LoadBook: Sendable {
   /// - Returns: how many were acknowledged.
   func answered(_ ids: [EnvelopeID], _ outcomes: [ItemOutcome]) -> Int {
     state.withLock { state in
-      let kept = zip(ids, outcomes).filter { $1.outcome == .accepted || $1.outcome == .duplicate }.map { $0.0 }
+      let kept = zip(ids, outcomes).filter { $1.outcome == .accepted || $1.outcome == .duplicate }.map {
+        $0.0
+      }
       state.acknowledged.formUnion(kept)
       for id in kept { state.unanswered[id] = nil }
       return kept.count
@@ -56,7 +58,8 @@ final class LoadBook: Sendable {
     state.withLock { state in
       let present = Set(found)
       var verdict = Verdict()
-      verdict.lost = state.acknowledged.subtracting(state.taken).subtracting(state.maybeTaken).subtracting(present).count
+      verdict.lost =
+        state.acknowledged.subtracting(state.taken).subtracting(state.maybeTaken).subtracting(present).count
       verdict.repeated = found.count - present.count + present.intersection(state.taken).count
       verdict.invented = present.subtracting(state.acknowledged).subtracting(state.unanswered.keys).count
       // What is lost is counted once.

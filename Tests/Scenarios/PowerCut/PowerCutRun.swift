@@ -128,7 +128,9 @@ final class PowerCutRun {
 
   private static func send(_ sender: Member, _ recipient: Member, _ book: LoadBook) async {
     while !Task.isCancelled {
-      guard let sealed = try? (0..<batch).map({ _ in try sender.seal("under load", to: [recipient]) }) else { return }
+      guard let sealed = try? (0..<batch).map({ _ in try sender.seal("under load", to: [recipient]) }) else {
+        return
+      }
       book.sending(sealed.map { ($0.id, $0.bytes) })
       guard let outcomes = try? await sender.send(sealed.map(\.bytes)),
         book.answered(sealed.map(\.id), outcomes) > 0

@@ -16,7 +16,8 @@ struct PowerCutTests {
   func normal() async throws {
     let tally = try await run("normal")
     #expect(tally.acknowledged > 0, "there was no load")
-    #expect(tally.lost > 0, "the cuts lose nothing that was not synced: they would not notice a missing fsync")
+    #expect(
+      tally.lost > 0, "the cuts lose nothing that was not synced: they would not notice a missing fsync")
   }
 
   private func run(_ mode: String) async throws -> PowerCutRun.Tally {
