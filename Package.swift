@@ -18,11 +18,13 @@ let nioWebSocket = Target.Dependency.product(name: "NIOWebSocket", package: "swi
 let nioHTTPTypes = Target.Dependency.product(name: "NIOHTTPTypes", package: "swift-nio-extras")
 let nioHTTPTypesHTTP1 = Target.Dependency.product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package: "hummingbird")
 let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let toml = Target.Dependency.product(name: "TOMLKit", package: "TOMLKit")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
 func module(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
@@ -64,7 +66,7 @@ let package = Package(
     module("EngramCrypto", ["EngramCore", "CSodium"]),
     module("EngramSealing", ["EngramCore", "EngramCrypto", "CSodium", "CZstd"]),
     module("EngramTLS", ["COpenSSL", nioCore, nioTLS]),
-    module("EngramStore", ["EngramCore", "EngramCrypto", grdb]),
+    module("EngramStore", ["EngramCore", "EngramCrypto", grdb], exclude: ["schema.sql"]),
     module("EngramConfig", ["EngramCore", toml]),
     module("EngramWire", ["EngramCore", "EngramTLS", nioCore, nioPosix, nioTLS, nioHTTP1, nioWebSocket]),
     module(
@@ -78,7 +80,7 @@ let package = Package(
       [
         "EngramCore", "EngramCrypto", "EngramNode", "EngramTLS", nioCore, nioPosix, nioTLS, nioHTTP1,
         nioWebSocket,
-        nioHTTPTypes, nioHTTPTypesHTTP1, hummingbird, httpTypes, logging, lifecycle,
+        nioHTTPTypes, nioHTTPTypesHTTP1, hummingbird, hummingbirdCore, httpTypes, logging,
       ]),
     module(
       "EngramClient", ["EngramCore", "EngramCrypto", "EngramSealing", "EngramClientStore", "EngramWire"]),
@@ -87,7 +89,7 @@ let package = Package(
       dependencies: [
         "EngramCore", "EngramCrypto", "EngramConfig", "EngramStore", "EngramNode", "EngramFederation",
         "EngramHTTP",
-        "EngramTLS", "EngramWire", argumentParser, logging, lifecycle, nioCore, nioPosix,
+        "EngramTLS", "EngramWire", argumentParser, logging, unixSignals, nioCore, nioPosix,
       ], swiftSettings: strict),
     .executableTarget(
       name: "engram",
@@ -127,9 +129,15 @@ let package = Package(
       [
         "EngramCore", "EngramCrypto", "EngramSealing", "EngramStore", "EngramNode", "EngramFederation",
         "EngramTLS",
-        "TestSupport", nioCore, nioPosix, nioEmbedded,
+        "TestSupport", nioCore, nioPosix, nioTLS, nioEmbedded, logging,
       ]),
-    tests("EngramHTTP", ["EngramCore", "EngramCrypto", "EngramNode", "EngramHTTP", "TestSupport"]),
+    tests(
+      "EngramHTTP",
+      [
+        "EngramCore", "EngramCrypto", "EngramSealing", "EngramStore", "EngramNode", "EngramHTTP", "EngramTLS",
+        "TestSupport", nioCore, nioPosix, nioTLS, nioEmbedded, nioHTTP1, nioWebSocket, httpTypes,
+        hummingbirdCore, logging,
+      ]),
     tests(
       "EngramClient",
       [
@@ -141,7 +149,7 @@ let package = Package(
       "Scenarios",
       [
         "EngramCore", "EngramCrypto", "EngramSealing", "EngramClient", "EngramWire", "EngramTLS",
-        "TestSupport", nioCore, nioPosix,
+        "TestSupport", nioCore, nioPosix, nioTLS,
       ]),
   ]
 )

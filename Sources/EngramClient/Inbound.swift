@@ -237,15 +237,23 @@ struct Inbound {
 
   // MARK: Receipts about our own messages
 
-  /// Kept if it verifies, an alarm if not; either way it is done with.
+  /// Each kept if it verifies, an alarm if not; either way the row is done with.
   private func apply(_ item: MailboxItem, in rows: ClientTransaction, _ result: inout InboundResult) throws {
-    switch try ReceiptJudge(account: account, credentials: credentials).judge(item.payload, in: rows) {
-    case .success(let receipt): try rows.insertReceipt(receipt)
-    // A message that was purged: old news, not an attack.
-    case .failure(.notFound): break
-    case .failure(let code):
-      try rows.raise(.receiptRefused, code, address: account.address.node.text, nowMs: nowMs)
+    let judge = ReceiptJudge(account: account, credentials: credentials)
+    let receipts = try? splitBatch(item.payload[...])
+    if receipts == nil { try raiseRefused(.malformed, in: rows) }
+    for receipt in receipts ?? [] {
+      switch try judge.judge(Array(receipt), in: rows) {
+      case .success(let receipt): try rows.insertReceipt(receipt)
+      // A message that was purged: old news, not an attack.
+      case .failure(.notFound): break
+      case .failure(let code): try raiseRefused(code, in: rows)
+      }
     }
     result.acks.append(MailboxAck(seq: item.seq))
+  }
+
+  private func raiseRefused(_ code: ErrorCode, in rows: ClientTransaction) throws {
+    try rows.raise(.receiptRefused, code, address: account.address.node.text, nowMs: nowMs)
   }
 }

@@ -32,10 +32,17 @@ struct ReceiptJudge {
     } catch { return .failure(error.code) }
   }
 
-  /// About the message as a whole, or about a device that it was sealed for.
+  /// About a device that the message was sealed for, or about the message as a whole: by our own node, or by a node
+  /// of its recipients about all of its clients.
   private func isRecipient(_ body: ReceiptBody, of header: EnvelopeHeader) -> Bool {
-    guard let address = body.recipient, let kid = body.recipientKid else { return body.role == .homeNode }
-    return header.recipients.contains { $0.address == address && $0.kid == kid }
+    if let address = body.recipient, let kid = body.recipientKid {
+      return header.recipients.contains { $0.address == address && $0.kid == kid }
+    }
+    switch body.role {
+    case .homeNode: return true
+    case .recipientNode: return header.recipients.contains { $0.address.node.text == body.issuerName }
+    case .device: return false
+    }
   }
 
   private func expectedKey(_ body: ReceiptBody, in rows: ClientSnapshot) throws -> SigningPublicKey? {
@@ -43,7 +50,9 @@ struct ReceiptJudge {
     case .homeNode:
       return body.issuerName == account.address.node.text ? account.nodeID.key : nil
     case .recipientNode:
-      guard let node = body.recipient?.node, body.issuerName == node.text else { return nil }
+      guard let node = try? NodeName(body.issuerName), body.recipient.map({ $0.node == node }) ?? true else {
+        return nil
+      }
       return try rows.nodePin(node)?.id.key
     case .device:
       guard let address = body.recipient, let kid = body.recipientKid, body.issuerName == address.text,

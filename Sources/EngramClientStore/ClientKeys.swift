@@ -75,6 +75,11 @@ package struct ClientKeys: Sendable {
 
 /// Makes the folder of a home, mode 0700; one that exists is kept.
 package func makeHome(_ path: String) throws(ClientStoreError) {
+  if mkdir(path, 0o700) == 0 || errno == EEXIST { return }
+  guard errno == ENOENT, let slash = path.lastIndex(of: "/"), slash > path.startIndex else {
+    throw .unreadable(errno: errno)
+  }
+  try makeHome(String(path[..<slash]))
   guard mkdir(path, 0o700) == 0 || errno == EEXIST else { throw .unreadable(errno: errno) }
 }
 

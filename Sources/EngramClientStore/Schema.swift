@@ -144,7 +144,7 @@ enum Schema {
             code INTEGER NOT NULL,
             at_ms INTEGER NOT NULL,
             bytes BLOB NOT NULL,
-            PRIMARY KEY (envelope_id, recipient, recipient_kid, state, attempt)
+            PRIMARY KEY (envelope_id, issuer, recipient, recipient_kid, state, attempt)
           ) STRICT, WITHOUT ROWID;
           """)
     }

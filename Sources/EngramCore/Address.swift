@@ -50,7 +50,8 @@ package struct Address: Hashable, Comparable, Sendable, CustomStringConvertible 
   package static func < (a: Self, b: Self) -> Bool { ascending(a.text, b.text) }
 }
 
-/// A node's Ed25519 identity key, shown as `engram-node:` + lower-case base32 (RFC 4648 section 6, no padding).
+/// A node's Ed25519 identity key, shown as `engram-node:` + lower-case base32 (RFC 4648 section 6, no
+/// padding).
 package struct NodeID: Hashable, Comparable, Sendable, CustomStringConvertible {
   package let key: SigningPublicKey
   private static let prefix = "engram-node:"
@@ -73,8 +74,12 @@ package struct NodeID: Hashable, Comparable, Sendable, CustomStringConvertible {
 /// `[a-z0-9][a-z0-9._-]{0,62}`: names of clients and label keys.
 package func isLocalName(_ name: String) -> Bool {
   let bytes = name.utf8
-  guard (1...63).contains(bytes.count), let first = bytes.first, isLowerAlphanumeric(first) else { return false }
-  return bytes.allSatisfy { isLowerAlphanumeric($0) || $0 == dash || $0 == UInt8(ascii: ".") || $0 == underscore }
+  guard (1...63).contains(bytes.count), let first = bytes.first, isLowerAlphanumeric(first) else {
+    return false
+  }
+  return bytes.allSatisfy {
+    isLowerAlphanumeric($0) || $0 == dash || $0 == UInt8(ascii: ".") || $0 == underscore
+  }
 }
 
 private let dash = UInt8(ascii: "-")

@@ -4,14 +4,16 @@ package struct MailboxItem: Equatable, Sendable {
     /// A `CertificateItem`; seq 0, not acknowledged. Precedes the first envelope that needs it.
     case certificate = 1
     case envelope = 2
-    /// A receipt about a message that this device sent.
+    /// `lp(receipt)…`: one or more receipts about messages that this device sent; acknowledged as one.
     case receipt = 3
   }
 
   package var kind: Kind
   package var seq: UInt64
   package var payload: [UInt8]
-  package init(kind: Kind, seq: UInt64, payload: [UInt8]) { (self.kind, self.seq, self.payload) = (kind, seq, payload) }
+  package init(kind: Kind, seq: UInt64, payload: [UInt8]) {
+    (self.kind, self.seq, self.payload) = (kind, seq, payload)
+  }
 
   package static let overheadBytes = 5 + 12 + 4
 
@@ -29,7 +31,9 @@ package struct MailboxItem: Equatable, Sendable {
   }
 
   /// Decodes `lp(item)…`, the body of `GET …/messages` (application/vnd.engram.items).
-  package static func decode(_ bytes: ArraySlice<UInt8>, maxCount: Int = 4_096) throws(CodecError) -> [MailboxItem] {
+  package static func decode(_ bytes: ArraySlice<UInt8>, maxCount: Int = 4_096) throws(CodecError)
+    -> [MailboxItem]
+  {
     var reader = FieldReader(bytes)
     var items: [MailboxItem] = []
     try reader.rest(maxCount: maxCount) { (r) throws(CodecError) in
@@ -75,7 +79,8 @@ package struct MailboxAck: Equatable, Sendable {
   }
 }
 
-/// The answer for one envelope or ack of a batch, in the batch's order: `outcome u8 | code u16 | receipt or empty`.
+/// The answer for one envelope or ack of a batch, in the batch's order: `outcome u8 | code u16 | receipt or
+/// empty`.
 package struct ItemOutcome: Equatable, Sendable {
   package var outcome: DeliveryOutcome
   package var code: ErrorCode

@@ -41,7 +41,9 @@ package struct DeviceCertificateBody: Equatable, Sendable {
     notBeforeMs = try r.integer()
     notAfterMs = try r.integer()
     suites = Array(try r.field(max: Limits.suitesMax))
-    guard !suites.isEmpty, zip(suites, suites.dropFirst()).allSatisfy({ $0 < $1 }) else { throw .nonCanonical }
+    guard !suites.isEmpty, zip(suites, suites.dropFirst()).allSatisfy({ $0 < $1 }) else {
+      throw .nonCanonical
+    }
     try r.finish()
   }
 }
@@ -109,7 +111,8 @@ package struct DeviceListBody: Equatable, Sendable {
     try r.list(maxCount: Limits.devicesPerClientMax) { (list) throws(CodecError) in
       let entry = try parse(try list.field()) { (item) throws(CodecError) in
         Entry(
-          kid: try Kid(field: try item.field(max: 16)), state: try known(DeviceState(rawValue: try item.integer())),
+          kid: try Kid(field: try item.field(max: 16)),
+          state: try known(DeviceState(rawValue: try item.integer())),
           sinceMs: try item.integer())
       }
       if let last = entries.last, last.kid >= entry.kid { throw .nonCanonical }

@@ -62,7 +62,9 @@ package struct UnverifiedEnvelope: Sendable {
     }
   }
 
-  private static func parseBody(_ field: ArraySlice<UInt8>, paddedLength: Int) throws(CodecError) -> EnvelopeBody {
+  private static func parseBody(_ field: ArraySlice<UInt8>, paddedLength: Int) throws(CodecError)
+    -> EnvelopeBody
+  {
     switch field.first {
     case 1:
       guard field.count == 1 + paddedLength + Limits.ciphertextOverhead else { throw .wrongLength }

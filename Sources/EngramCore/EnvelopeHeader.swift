@@ -168,6 +168,7 @@ package struct EnvelopeHeader: Equatable, Sendable {
 }
 
 /// Unwraps an enumeration's raw value, or says that the number is not in the table.
+@inlinable
 package func known<T>(_ value: T?) throws(CodecError) -> T {
   guard let value else { throw .unknownValue }
   return value

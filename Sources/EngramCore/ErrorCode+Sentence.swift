@@ -1,72 +1,75 @@
 extension ErrorCode {
   /// One clear sentence for people. Lower case, no final stop, no data of anyone.
   package var sentence: String {
-    switch self {
-    case .none: "no error"
-    case .malformed: "the bytes are not a well-formed structure"
-    case .tooLarge: "something is larger than its limit"
-    case .unknownSuite: "the cipher suite is not known here"
-    case .unknownValue: "a number is not in its table"
-    case .criticalExtension: "a critical extension is present, and none is defined"
-    case .nonCanonical: "a value is not in its one canonical encoding"
-    case .trailingBytes: "bytes follow the last field"
-    case .slotPattern: "the pattern of full and pruned wraps is not the one this hop must see"
-    case .stubRefused: "a stub is accepted only when it was asked for"
-    case .unsealedBody: "the body is not sealed"
-    case .unknownDevice: "the sending device is not known here"
-    case .deviceInactive: "the sending device is not active in its newest device list"
-    case .badSignature: "a signature does not verify"
-    case .wrongHome: "the sender does not belong to the node that delivers"
-    case .badCertificate: "a device certificate is not valid"
-    case .staleDeviceList: "the device list is older than the one already known, or has run out"
-    case .badPrekey: "a prekey is not valid"
-    case .identityChanged: "the identity key is not the one that was pinned"
-    case .weakKey: "a public key is of low order or not canonical"
-    case .tokenInvalid: "the token is not valid"
-    case .tokenReplayed: "the token was used before"
-    case .sessionExpired: "the session has ended"
-    case .inviteInvalid: "the invite is unknown, used or has run out"
-    case .nameTaken: "the name is registered already"
-    case .clientDisabled: "the client is disabled"
-    case .expired: "the message has expired"
-    case .futureDated: "the message is dated in the future"
-    case .lifetimeTooLong: "the message asks to live longer than allowed"
-    case .notBeforeInvalid: "the earliest delivery time is not between creation and expiry"
-    case .messageIDReused: "the message id was used before with other bytes"
-    case .replayWindowClosed: "the message is too old to be told from a replay"
-    case .notPermitted: "not permitted"
-    case .unknownRecipient: "no recipient of this message is known here"
-    case .noRoute: "no peer is configured for a recipient's node"
-    case .notFound: "not found"
-    case .rateLimited: "too many requests"
-    case .quotaExceeded: "a quota is used up"
-    case .unsupportedMedia: "the content type is not one this path takes"
-    case .helloInvalid: "the hello does not verify"
-    case .helloSkew: "the clocks of the two nodes differ by more than five minutes"
-    case .wrongPeer: "the node on the other side is not the pinned one"
-    case .versionMismatch: "the protocol versions do not match"
-    case .unknownFrame: "the frame type is not known"
-    case .unexpectedFrame: "the frame does not belong in this state"
-    case .duplicateLink: "another link to this peer stays"
-    case .shuttingDown: "the node is shutting down"
-    case .windowExceeded: "more is in flight than the window allows"
-    case .peerUnreachable: "the recipient's node cannot be reached"
-    case .peerRolledBack: "the peer has forgotten what it had committed"
-    case .idleTimeout: "nothing was heard for too long"
-    case .peerSuspended: "the peer is not enabled here"
-    case .storageFull: "the disk is full"
-    case .storageFailed: "the store failed"
-    case .overloaded: "too much work is waiting"
-    case .internalError: "an internal error"
-    case .damagedRow: "a stored row does not match its hash"
-    case .prekeyGone: "the prekey that sealed this message is gone"
-    case .unsealFailed: "the message could not be opened"
-    case .commitmentMismatch: "the content key is not the committed one"
-    case .chainFork: "two messages claim the same place in a chain"
-    case .chainGap: "a message of this chain is missing"
-    case .notForThisDevice: "the message is not for this device"
-    }
+    guard let sentence = Self.sentences[self] else { preconditionFailure("a test looks every case up") }
+    return sentence
   }
+
+  private static let sentences: [ErrorCode: String] = [
+    .none: "no error",
+    .malformed: "the bytes are not a well-formed structure",
+    .tooLarge: "something is larger than its limit",
+    .unknownSuite: "the cipher suite is not known here",
+    .unknownValue: "a number is not in its table",
+    .criticalExtension: "a critical extension is present, and none is defined",
+    .nonCanonical: "a value is not in its one canonical encoding",
+    .trailingBytes: "bytes follow the last field",
+    .slotPattern: "the pattern of full and pruned wraps is not the one this hop must see",
+    .stubRefused: "a stub is accepted only when it was asked for",
+    .unsealedBody: "the body is not sealed",
+    .unknownDevice: "the sending device is not known here",
+    .deviceInactive: "the sending device is not active in its newest device list",
+    .badSignature: "a signature does not verify",
+    .wrongHome: "the sender does not belong to the node that delivers",
+    .badCertificate: "a device certificate is not valid",
+    .staleDeviceList: "the device list is older than the one already known, or has run out",
+    .badPrekey: "a prekey is not valid",
+    .identityChanged: "the identity key is not the one that was pinned",
+    .weakKey: "a public key is of low order or not canonical",
+    .tokenInvalid: "the token is not valid",
+    .tokenReplayed: "the token was used before",
+    .sessionExpired: "the session has ended",
+    .inviteInvalid: "the invite is unknown, used or has run out",
+    .nameTaken: "the name is registered already",
+    .clientDisabled: "the client is disabled",
+    .expired: "the message has expired",
+    .futureDated: "the message is dated in the future",
+    .lifetimeTooLong: "the message asks to live longer than allowed",
+    .notBeforeInvalid: "the earliest delivery time is not between creation and expiry",
+    .messageIDReused: "the message id was used before with other bytes",
+    .replayWindowClosed: "the message is too old to be told from a replay",
+    .notPermitted: "not permitted",
+    .unknownRecipient: "no recipient of this message is known here",
+    .noRoute: "no peer is configured for a recipient's node",
+    .notFound: "not found",
+    .rateLimited: "too many requests",
+    .quotaExceeded: "a quota is used up",
+    .unsupportedMedia: "the content type is not one this path takes",
+    .helloInvalid: "the hello does not verify",
+    .helloSkew: "the clocks of the two nodes differ by more than five minutes",
+    .wrongPeer: "the node on the other side is not the pinned one",
+    .versionMismatch: "the protocol versions do not match",
+    .unknownFrame: "the frame type is not known",
+    .unexpectedFrame: "the frame does not belong in this state",
+    .duplicateLink: "another link to this peer stays",
+    .shuttingDown: "the node is shutting down",
+    .windowExceeded: "more is in flight than the window allows",
+    .peerUnreachable: "the recipient's node cannot be reached",
+    .peerRolledBack: "the peer has forgotten what it had committed",
+    .idleTimeout: "nothing was heard for too long",
+    .peerSuspended: "the peer is not enabled here",
+    .storageFull: "the disk is full",
+    .storageFailed: "the store failed",
+    .overloaded: "too much work is waiting",
+    .internalError: "an internal error",
+    .damagedRow: "a stored row does not match its hash",
+    .prekeyGone: "the prekey that sealed this message is gone",
+    .unsealFailed: "the message could not be opened",
+    .commitmentMismatch: "the content key is not the committed one",
+    .chainFork: "two messages claim the same place in a chain",
+    .chainGap: "a message of this chain is missing",
+    .notForThisDevice: "the message is not for this device",
+  ]
 
   /// What to do about it, where there is something to do.
   package var hint: String? {

@@ -223,20 +223,21 @@ package struct AckFrame: Sendable {
   }
 }
 
-/// `receipts = epoch | first seq | lp(receipt)…`: statements on their way to the sender's home node.
+/// `receipts = epoch | seq | lp(receipt)…`: statements on their way to the sender's home node. One frame is
+/// one row of the outbox and has one number, however many receipts it carries; it is acknowledged as a whole.
 package struct ReceiptsFrame: Sendable {
   package var epoch: UInt64
-  package var firstSeq: UInt64
+  package var seq: UInt64
   package var receipts: [ArraySlice<UInt8>]
 
-  package init(epoch: UInt64, firstSeq: UInt64, receipts: [ArraySlice<UInt8>]) {
-    (self.epoch, self.firstSeq, self.receipts) = (epoch, firstSeq, receipts)
+  package init(epoch: UInt64, seq: UInt64, receipts: [ArraySlice<UInt8>]) {
+    (self.epoch, self.seq, self.receipts) = (epoch, seq, receipts)
   }
 
   package func encoded() -> [UInt8] {
     fields(capacity: 64 + receipts.reduce(0) { $0 + $1.count + 4 }) { w in
       w.field(epoch)
-      w.field(firstSeq)
+      w.field(seq)
       for receipt in receipts { w.field(receipt) }
     }
   }
@@ -244,14 +245,12 @@ package struct ReceiptsFrame: Sendable {
   package init(parsing bytes: ArraySlice<UInt8>) throws(CodecError) {
     var r = FieldReader(bytes)
     epoch = try r.integer()
-    firstSeq = try r.integer()
+    seq = try r.integer()
     var receipts: [ArraySlice<UInt8>] = []
     try r.rest(maxCount: Limits.envelopesPerBatchMax) { (r) throws(CodecError) in
       receipts.append(try r.field(max: Limits.receiptBytesMax))
     }
-    guard !receipts.isEmpty, firstSeq >= 1, firstSeq <= UInt64.max - UInt64(receipts.count) else {
-      throw .nonCanonical
-    }
+    guard !receipts.isEmpty, seq >= 1 else { throw .nonCanonical }
     self.receipts = receipts
   }
 }

@@ -1,4 +1,5 @@
 /// Why bytes that claim to be a structure of this protocol are not one. Carries no data of the sender.
+@usableFromInline
 package enum CodecError: Error, Equatable, Sendable {
   /// A byte sequence that decodes, but is not the one encoding of its value (order, case, range, padding).
   case nonCanonical
@@ -30,65 +31,87 @@ package enum CodecError: Error, Equatable, Sendable {
   }
 }
 
+// Writer and reader are inlinable because every structure of every module goes through their generic members.
+
 /// Writes `a | b | c`: every field as a u32 big-endian length and its bytes, integers fixed-width big-endian
 /// inside their field.
+@usableFromInline
 package struct FieldWriter: Sendable {
-  package private(set) var bytes: [UInt8]
+  @inlinable package var bytes: [UInt8] { storage }
+  @usableFromInline var storage: [UInt8]
 
+  @inlinable
   package init(capacity: Int = 256) {
-    bytes = []
-    bytes.reserveCapacity(capacity)
+    storage = []
+    storage.reserveCapacity(capacity)
   }
 
+  @inlinable
   package mutating func field(_ value: some Collection<UInt8>) {
     raw(UInt32(value.count))
-    bytes.append(contentsOf: value)
+    storage.append(contentsOf: value)
   }
 
+  @inlinable
   package mutating func field(_ value: String) { field(value.utf8) }
 
+  @inlinable
   package mutating func field(_ value: some FixedWidthInteger & UnsignedInteger) {
     raw(UInt32(value.bitWidth / 8))
     raw(value)
   }
 
-  /// One field that holds further length-prefixed elements.
+  /// One field that holds further length-prefixed elements. Written in place: the length follows when it is known.
+  @inlinable
   package mutating func list(_ body: (inout FieldWriter) -> Void) {
-    var inner = FieldWriter()
-    body(&inner)
-    field(inner.bytes)
+    let start = storage.count
+    raw(UInt32(0))
+    body(&self)
+    let length = UInt32(storage.count - start - 4)
+    withUnsafeBytes(of: length.bigEndian) { length in
+      for index in 0..<4 { storage[start + index] = length[index] }
+    }
   }
 
   /// Bytes without a length: for structures that are already length-prefixed.
-  package mutating func raw(_ value: some Collection<UInt8>) { bytes.append(contentsOf: value) }
+  @inlinable
+  package mutating func raw(_ value: some Collection<UInt8>) { storage.append(contentsOf: value) }
 
+  @inlinable
   package mutating func raw(_ value: some FixedWidthInteger) {
-    withUnsafeBytes(of: value.bigEndian) { bytes.append(contentsOf: $0) }
+    withUnsafeBytes(of: value.bigEndian) { storage.append(contentsOf: $0) }
   }
 }
 
 /// Reads fields strictly: every read is bounded, and `finish` refuses what is left over.
+@usableFromInline
 package struct FieldReader: Sendable {
-  private let source: ArraySlice<UInt8>
-  package private(set) var position: Int
+  @usableFromInline let source: ArraySlice<UInt8>
+  @usableFromInline var offset: Int
+  /// Index of the next byte in the source.
+  @inlinable package var position: Int { offset }
 
+  @inlinable
   package init(_ source: ArraySlice<UInt8>) {
     self.source = source
-    position = source.startIndex
+    offset = source.startIndex
   }
 
+  @inlinable
   package init(_ source: [UInt8]) { self.init(source[...]) }
 
-  package var isAtEnd: Bool { position == source.endIndex }
+  @inlinable package var isAtEnd: Bool { offset == source.endIndex }
 
+  @inlinable
   package mutating func field(max: Int = .max) throws(CodecError) -> ArraySlice<UInt8> {
     let count = Int(try rawInteger(UInt32.self))
     guard count <= max else { throw .tooLarge }
-    guard count <= source.endIndex - position else { throw .truncated }
-    defer { position += count }
-    return source[position..<(position + count)]
+    guard count <= source.endIndex - offset else { throw .truncated }
+    defer { offset += count }
+    return source[offset..<(offset + count)]
   }
 
+  @inlinable
   package mutating func integer<T: FixedWidthInteger & UnsignedInteger>(
     _: T.Type = T.self
   ) throws(CodecError) -> T {
@@ -107,12 +130,7 @@ package struct FieldReader: Sendable {
     maxCount: Int, maxBytes: Int = .max, element: (inout FieldReader) throws(CodecError) -> Void
   ) throws(CodecError) {
     var inner = FieldReader(try field(max: maxBytes))
-    var count = 0
-    while !inner.isAtEnd {
-      count += 1
-      guard count <= maxCount else { throw .tooLarge }
-      try element(&inner)
-    }
+    try inner.rest(maxCount: maxCount, element: element)
   }
 
   /// Calls `element` for every further field up to the end of the input.
@@ -127,21 +145,24 @@ package struct FieldReader: Sendable {
     }
   }
 
+  @inlinable
   package func finish() throws(CodecError) {
     guard isAtEnd else { throw .trailingBytes }
   }
 
-  private mutating func rawInteger<T: FixedWidthInteger>(_: T.Type) throws(CodecError) -> T {
+  @inlinable
+  mutating func rawInteger<T: FixedWidthInteger>(_: T.Type) throws(CodecError) -> T {
     let width = T.bitWidth / 8
-    guard width <= source.endIndex - position else { throw .truncated }
+    guard width <= source.endIndex - offset else { throw .truncated }
     var value: T = 0
-    for offset in 0..<width { value = (value << 8) | T(truncatingIfNeeded: source[position + offset]) }
-    position += width
+    for index in offset..<(offset + width) { value = (value << 8) | T(truncatingIfNeeded: source[index]) }
+    offset += width
     return value
   }
 }
 
 /// Encodes `a | b | c` in one expression.
+@inlinable
 package func fields(capacity: Int = 256, _ body: (inout FieldWriter) -> Void) -> [UInt8] {
   var writer = FieldWriter(capacity: capacity)
   body(&writer)
@@ -149,6 +170,7 @@ package func fields(capacity: Int = 256, _ body: (inout FieldWriter) -> Void) ->
 }
 
 /// Decodes a whole byte sequence with `body` and refuses trailing bytes.
+@inlinable
 package func parse<T>(
   _ bytes: ArraySlice<UInt8>, _ body: (inout FieldReader) throws(CodecError) -> T
 ) throws(CodecError) -> T {

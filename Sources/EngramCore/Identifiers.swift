@@ -1,58 +1,114 @@
-/// Sixteen bytes that name one kind of thing; the tag keeps kinds apart at compile time.
-package struct Identifier16<Tag>: Hashable, Comparable, Sendable, CustomStringConvertible {
-  private let high: UInt64
-  private let low: UInt64
+// The members below are inlinable because these types stand in every hot path of every module: without it each use
+// would go through unspecialised generic code.
 
+/// Sixteen bytes that name one kind of thing; the tag keeps kinds apart at compile time.
+@usableFromInline
+package struct Identifier16<Tag>: Hashable, Comparable, Sendable, CustomStringConvertible {
+  @usableFromInline let high: UInt64
+  @usableFromInline let low: UInt64
+
+  @inlinable
+  init(high: UInt64, low: UInt64) { (self.high, self.low) = (high, low) }
+
+  @inlinable
   package init?(_ bytes: some Collection<UInt8>) {
     guard bytes.count == 16 else { return nil }
-    high = bigEndian(bytes.prefix(8))
-    low = bigEndian(bytes.dropFirst(8))
+    var reader = WordReader(bytes)
+    self.init(high: reader.next(), low: reader.next())
   }
 
+  @inlinable
   package init(field bytes: ArraySlice<UInt8>) throws(CodecError) {
     guard let value = Self(bytes) else { throw .wrongLength }
     self = value
   }
 
-  package static var zero: Self { Self(high: 0, low: 0) }
-  private init(high: UInt64, low: UInt64) { (self.high, self.low) = (high, low) }
+  @inlinable package static var zero: Self { Self(high: 0, low: 0) }
 
-  package var bytes: [UInt8] { bigEndianBytes(high) + bigEndianBytes(low) }
-  package var description: String { hex(bytes) }
+  @inlinable package var bytes: [UInt8] { bigEndianWords(high, low) }
+  @usableFromInline package var description: String { hex(bytes) }
+  @inlinable
+  package static func == (a: Self, b: Self) -> Bool { a.high == b.high && a.low == b.low }
+  @inlinable
   package static func < (a: Self, b: Self) -> Bool { (a.high, a.low) < (b.high, b.low) }
+  @inlinable
+  package func hash(into hasher: inout Hasher) {
+    hasher.combine(high)
+    hasher.combine(low)
+  }
 }
 
 /// Thirty-two bytes that name one kind of thing: digests and public keys.
+@usableFromInline
 package struct Identifier32<Tag>: Hashable, Comparable, Sendable, CustomStringConvertible {
-  private let words: (UInt64, UInt64, UInt64, UInt64)
+  @usableFromInline let first: UInt64
+  @usableFromInline let second: UInt64
+  @usableFromInline let third: UInt64
+  @usableFromInline let fourth: UInt64
 
-  package init?(_ bytes: some Collection<UInt8>) {
-    guard bytes.count == 32 else { return nil }
-    words = (
-      bigEndian(bytes.prefix(8)), bigEndian(bytes.dropFirst(8).prefix(8)),
-      bigEndian(bytes.dropFirst(16).prefix(8)), bigEndian(bytes.dropFirst(24))
-    )
+  @inlinable
+  init(_ first: UInt64, _ second: UInt64, _ third: UInt64, _ fourth: UInt64) {
+    (self.first, self.second, self.third, self.fourth) = (first, second, third, fourth)
   }
 
+  @inlinable
+  package init?(_ bytes: some Collection<UInt8>) {
+    guard bytes.count == 32 else { return nil }
+    var reader = WordReader(bytes)
+    self.init(reader.next(), reader.next(), reader.next(), reader.next())
+  }
+
+  @inlinable
   package init(field bytes: ArraySlice<UInt8>) throws(CodecError) {
     guard let value = Self(bytes) else { throw .wrongLength }
     self = value
   }
 
-  package static var zero: Self { Self(words: (0, 0, 0, 0)) }
-  private init(words: (UInt64, UInt64, UInt64, UInt64)) { self.words = words }
+  @inlinable package static var zero: Self { Self(0, 0, 0, 0) }
 
-  package var bytes: [UInt8] {
-    bigEndianBytes(words.0) + bigEndianBytes(words.1) + bigEndianBytes(words.2) + bigEndianBytes(words.3)
+  @inlinable package var bytes: [UInt8] { bigEndianWords(first, second, third, fourth) }
+  @usableFromInline package var description: String { hex(bytes) }
+  @inlinable
+  package static func == (a: Self, b: Self) -> Bool {
+    a.first == b.first && a.second == b.second && a.third == b.third && a.fourth == b.fourth
   }
-  package var description: String { hex(bytes) }
-  package static func == (a: Self, b: Self) -> Bool { a.words == b.words }
-  package static func < (a: Self, b: Self) -> Bool { a.words < b.words }
+  @inlinable
+  package static func < (a: Self, b: Self) -> Bool {
+    (a.first, a.second, a.third, a.fourth) < (b.first, b.second, b.third, b.fourth)
+  }
+  @inlinable
   package func hash(into hasher: inout Hasher) {
-    hasher.combine(words.0)
-    hasher.combine(words.1)
-    hasher.combine(words.2)
-    hasher.combine(words.3)
+    hasher.combine(first)
+    hasher.combine(second)
+    hasher.combine(third)
+    hasher.combine(fourth)
+  }
+}
+
+/// Reads big-endian words from the front of a collection that is known to hold enough.
+@usableFromInline
+struct WordReader<Bytes: Collection<UInt8>> {
+  @usableFromInline var iterator: Bytes.Iterator
+
+  @inlinable
+  init(_ bytes: Bytes) { iterator = bytes.makeIterator() }
+
+  @inlinable
+  mutating func next() -> UInt64 {
+    var word: UInt64 = 0
+    for _ in 0..<8 { word = word << 8 | UInt64(iterator.next() ?? 0) }
+    return word
+  }
+}
+
+@inlinable
+func bigEndianWords(_ words: UInt64...) -> [UInt8] {
+  [UInt8](unsafeUninitializedCapacity: words.count * 8) { buffer, count in
+    let target = UnsafeMutableRawBufferPointer(buffer)
+    for (index, word) in words.enumerated() {
+      target.storeBytes(of: word.bigEndian, toByteOffset: index * 8, as: UInt64.self)
+    }
+    count = words.count * 8
   }
 }
 
@@ -112,9 +168,3 @@ package func bytes(hex text: some StringProtocol) -> [UInt8]? {
   }
   return out
 }
-
-private func bigEndian(_ bytes: some Sequence<UInt8>) -> UInt64 {
-  bytes.reduce(0) { ($0 << 8) | UInt64($1) }
-}
-
-private func bigEndianBytes(_ word: UInt64) -> [UInt8] { withUnsafeBytes(of: word.bigEndian) { Array($0) } }

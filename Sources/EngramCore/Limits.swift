@@ -54,7 +54,8 @@ package enum Limits {
 
   /// Small enough that a frame never delays another one by more than a few milliseconds.
   package static let frameBytesMax = 1 << 20
-  /// Envelopes in one deliver frame, outcomes in one ack: bounds the group that one frame can add to a commit.
+  /// Envelopes in one deliver frame, outcomes in one ack: bounds the group that one frame can add to a
+  /// commit.
   package static let envelopesPerBatchMax = 1_000
   /// Payload of one `part` frame; other frames pass between parts.
   package static let partBytesMax = 256 << 10

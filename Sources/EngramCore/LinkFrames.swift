@@ -85,9 +85,9 @@ package struct CertificateItem: Equatable, Hashable, Sendable {
   }
 }
 
-/// `part = stream u32 | first seq u64 | total u32 | offset u32 | bytes`: a slice of one deliver frame that is larger
-/// than a frame may be. Offsets ascend without holes; the last part ends at `total`. The assembled bytes are the
-/// payload of a deliver frame with one envelope whose sequence number is `firstSeq`.
+/// `part = stream u32 | first seq u64 | total u32 | offset u32 | bytes`: a slice of one deliver frame that is
+/// larger than a frame may be. Offsets ascend without holes; the last part ends at `total`. The assembled
+/// bytes are the payload of a deliver frame with one envelope whose sequence number is `firstSeq`.
 package struct PartFrame: Equatable, Sendable {
   package var stream: UInt32
   package var firstSeq: UInt64
@@ -126,7 +126,9 @@ package struct PartFrame: Equatable, Sendable {
 package struct GoodbyeFrame: Equatable, Sendable {
   package var code: ErrorCode
   package var retryAfterMs: UInt32
-  package init(code: ErrorCode, retryAfterMs: UInt32 = 0) { (self.code, self.retryAfterMs) = (code, retryAfterMs) }
+  package init(code: ErrorCode, retryAfterMs: UInt32 = 0) {
+    (self.code, self.retryAfterMs) = (code, retryAfterMs)
+  }
 
   package func encoded() -> [UInt8] {
     fields {

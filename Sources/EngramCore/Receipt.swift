@@ -93,7 +93,9 @@ package struct ReceiptBody: Equatable, Sendable {
     attempt = try r.integer()
     atMs = try r.integer()
     try r.finish()
-    guard (recipient == nil) == (recipientKid == nil), state.mayBeSigned(by: role) else { throw .nonCanonical }
+    guard (recipient == nil) == (recipientKid == nil), state.mayBeSigned(by: role) else {
+      throw .nonCanonical
+    }
     switch role {
     case .device: guard issuerName == recipient?.text else { throw .nonCanonical }
     case .homeNode, .recipientNode: _ = try NodeName(issuerName)

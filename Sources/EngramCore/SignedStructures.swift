@@ -1,5 +1,5 @@
-/// A signed structure as it travels: the signed bytes and the signatures, each length-prefixed. Parsing checks
-/// form only; `EngramCrypto` turns these into verified values.
+/// A signed structure as it travels: the signed bytes and the signatures, each length-prefixed. Parsing
+/// checks form only; `EngramCrypto` turns these into verified values.
 package struct SignedBytes: Equatable, Sendable {
   package var body: [UInt8]
   package var signatures: [[UInt8]]
@@ -36,7 +36,9 @@ package struct PrekeyBundle: Equatable, Sendable {
   package var signedPrekey: [UInt8]
   package var oneTimePrekey: [UInt8]?
 
-  package init(deviceList: [UInt8], certificate: [UInt8], signedPrekey: [UInt8], oneTimePrekey: [UInt8]? = nil) {
+  package init(
+    deviceList: [UInt8], certificate: [UInt8], signedPrekey: [UInt8], oneTimePrekey: [UInt8]? = nil
+  ) {
     (self.deviceList, self.certificate) = (deviceList, certificate)
     (self.signedPrekey, self.oneTimePrekey) = (signedPrekey, oneTimePrekey)
   }
@@ -61,8 +63,8 @@ package struct PrekeyBundle: Equatable, Sendable {
   }
 }
 
-/// `device certificate | device list | lp(Sig(identity, "register-sig", …))`, sent with the invite token and the
-/// device's first signed prekey: `invite token | registration | signed prekey`.
+/// `device certificate | device list | lp(Sig(identity, "register-sig", …))`, sent with the invite token and
+/// the device's first signed prekey: `invite token | registration | signed prekey`.
 package struct RegistrationRequest: Equatable, Sendable {
   package var inviteToken: [UInt8]
   package var certificate: [UInt8]
@@ -104,8 +106,9 @@ package struct RegistrationRequest: Equatable, Sendable {
   }
 }
 
-/// A node's answer about one of its own clients, countersigned: `lp(D) lp(Sig(node identity, "directory-sig", D))`.
-/// `D = node name | node id | address | issued_ms | list of bundles`; no bundles means "not known here".
+/// A node's answer about one of its own clients, countersigned: `lp(D) lp(Sig(node identity, "directory-sig",
+/// D))`. `D = node name | node id | address | issued_ms | list of bundles`; no bundles means "not known
+/// here".
 package struct DirectoryAnswerBody: Equatable, Sendable {
   package var node: NodeName
   package var nodeID: NodeID

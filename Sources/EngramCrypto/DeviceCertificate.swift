@@ -45,7 +45,9 @@ package struct DeviceCertificate: Sendable {
   }
 
   /// Issued on the client: signed by identity and device.
-  package static func issue(_ body: DeviceCertificateBody, identity: SigningKey, device: SigningKey) -> [UInt8] {
+  package static func issue(_ body: DeviceCertificateBody, identity: SigningKey, device: SigningKey)
+    -> [UInt8]
+  {
     let encoded = body.encoded()
     return SignedBytes(
       body: encoded,
@@ -55,7 +57,9 @@ package struct DeviceCertificate: Sendable {
     ).encoded()
   }
 
-  package func isValid(atMs now: UInt64) -> Bool { body.notBeforeMs <= now + Limits.clockSkewMs && now < body.notAfterMs }
+  package func isValid(atMs now: UInt64) -> Bool {
+    body.notBeforeMs <= now + Limits.clockSkewMs && now < body.notAfterMs
+  }
 }
 
 /// A device list whose identity signature holds.
@@ -66,13 +70,20 @@ package struct DeviceList: Sendable {
   package init(verifying bytes: [UInt8]) throws(CredentialError) {
     let signed: SignedBytes
     do throws(CodecError) {
-      signed = try SignedBytes(parsing: bytes[...], signatureCount: 1, bodyBytesMax: Limits.deviceListBytesMax)
+      signed = try SignedBytes(
+        parsing: bytes[...], signatureCount: 1, bodyBytesMax: Limits.deviceListBytesMax)
       body = try DeviceListBody(parsing: signed.body[...])
     } catch { throw .codec(error) }
     do throws(SignatureError) {
       try VerifyingKey(body.identity).verify(signed.signatures[0][...], "device-list-sig", signed.body[...])
     } catch { throw .signature(error) }
     self.bytes = bytes
+  }
+
+  /// A list issued in the future is not believed either: it would outlive the 30 days that bound how long a
+  /// revoked device can still pass for active.
+  package func isValid(atMs now: UInt64) -> Bool {
+    body.issuedMs <= now + Limits.clockSkewMs && now < body.validUntilMs
   }
 
   package static func issue(_ body: DeviceListBody, identity: SigningKey) -> [UInt8] {
@@ -95,11 +106,16 @@ package struct Prekey: Sendable {
     do throws(SignatureError) {
       try device.key.verify(signed.signatures[0][...], "prekey-sig", signed.body[...])
     } catch { throw .signature(error) }
-    guard body.address == device.body.address, body.kid == device.kid, body.id == prekeyID(of: body.key) else {
+    guard body.address == device.body.address, body.kid == device.kid, body.id == prekeyID(of: body.key)
+    else {
       throw .inconsistent(.badPrekey)
     }
     guard isUsableSealingKey(body.key) else { throw .signature(.weakKey) }
     self.bytes = bytes
+  }
+
+  package func isValid(atMs now: UInt64) -> Bool {
+    body.notBeforeMs <= now + Limits.clockSkewMs && now < body.notAfterMs
   }
 
   package static func issue(_ body: PrekeyBody, device: SigningKey) -> [UInt8] {

@@ -1,8 +1,9 @@
 package import EngramCore
 internal import FoundationEssentials
 
-/// A short-lived EdDSA JSON Web Token (RFC 7519, RFC 8037) with which a device opens a session: signed by the device
-/// key, for one node, used once. Only `alg` = EdDSA is known; `jwk`, `jku`, `x5u` and the like are never looked at.
+/// A short-lived EdDSA JSON Web Token (RFC 7519, RFC 8037) with which a device opens a session: signed by the
+/// device key, for one node, used once. Only `alg` = EdDSA is known; `jwk`, `jku`, `x5u` and the like are
+/// never looked at.
 package struct DeviceToken: Sendable {
   package let kid: Kid
   package let address: Address
@@ -50,7 +51,8 @@ package struct DeviceToken: Sendable {
   package init?(parsing text: String) {
     guard text.utf8.count <= Self.bytesMax else { return nil }
     let parts = text.split(separator: ".", omittingEmptySubsequences: false)
-    guard parts.count == 3, let headerBytes = base64URLDecode(parts[0]), let claimBytes = base64URLDecode(parts[1]),
+    guard parts.count == 3, let headerBytes = base64URLDecode(parts[0]),
+      let claimBytes = base64URLDecode(parts[1]),
       let signature = base64URLDecode(parts[2]), signature.count == Limits.signatureBytes,
       let header = try? JSONDecoder().decode(Header.self, from: Data(headerBytes)),
       let claims = try? JSONDecoder().decode(Claims.self, from: Data(claimBytes)),
@@ -76,14 +78,17 @@ package struct DeviceToken: Sendable {
   private static func segment(_ value: some Encodable) -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    guard let data = try? encoder.encode(value) else { preconditionFailure("strings and integers always encode") }
+    guard let data = try? encoder.encode(value) else {
+      preconditionFailure("strings and integers always encode")
+    }
     return base64URLEncode(Array(data))
   }
 }
 
 /// base64url without padding, RFC 4648 section 5.
 package func base64URLEncode(_ bytes: [UInt8]) -> String {
-  Data(bytes).base64EncodedString().replacing("+", with: "-").replacing("/", with: "_").replacing("=", with: "")
+  Data(bytes).base64EncodedString().replacing("+", with: "-").replacing("/", with: "_").replacing(
+    "=", with: "")
 }
 
 /// The inverse; refuses padding, the standard alphabet, and non-zero spare bits.

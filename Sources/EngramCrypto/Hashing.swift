@@ -5,7 +5,8 @@ package import EngramCore
 /// ciphertexts are not copied.
 package struct Transcript: ~Copyable {
   // libsodium's state is a packed struct that Swift sees only as an opaque pointer; 64 is its alignment.
-  private let state = UnsafeMutableRawPointer.allocate(byteCount: crypto_generichash_statebytes(), alignment: 64)
+  private let state = UnsafeMutableRawPointer.allocate(
+    byteCount: crypto_generichash_statebytes(), alignment: 64)
 
   package static let digestBytes = 32
 
@@ -82,7 +83,9 @@ func digest<Tag>(_ bytes: [UInt8]) -> Identifier32<Tag> {
 
 /// `kid = T("kid", signing key)[0..<16]`
 package func kid(of signing: SigningPublicKey) -> Kid {
-  guard let kid = Kid(tagged("kid", signing.bytes[...]).bytes.prefix(16)) else { preconditionFailure("16 of 32") }
+  guard let kid = Kid(tagged("kid", signing.bytes[...]).bytes.prefix(16)) else {
+    preconditionFailure("16 of 32")
+  }
   return kid
 }
 

@@ -9,11 +9,12 @@ package enum HelloExporter {
 /// `hello = lp(N) lp(Sig(node identity, "hello-sig", N, X))`
 package func signHello(_ body: HelloBody, exporter: [UInt8], key: SigningKey) -> [UInt8] {
   let encoded = body.encoded()
-  return SignedBytes(body: encoded, signatures: [key.sign("hello-sig", encoded[...], exporter[...])]).encoded()
+  return SignedBytes(body: encoded, signatures: [key.sign("hello-sig", encoded[...], exporter[...])])
+    .encoded()
 }
 
-/// Parses and verifies a hello against the *pinned* node id: the signature is checked with the key we expect, not
-/// with the one the frame names.
+/// Parses and verifies a hello against the *pinned* node id: the signature is checked with the key we expect,
+/// not with the one the frame names.
 package func verifyHello(
   _ bytes: ArraySlice<UInt8>, exporter: [UInt8], pinned: NodeID
 ) throws(CredentialError) -> HelloBody {
@@ -25,7 +26,8 @@ package func verifyHello(
   } catch { throw .codec(error) }
   guard body.nodeID == pinned else { throw .inconsistent(.wrongPeer) }
   do throws(SignatureError) {
-    try VerifyingKey(pinned.key).verify(signed.signatures[0][...], "hello-sig", signed.body[...], exporter[...])
+    try VerifyingKey(pinned.key).verify(
+      signed.signatures[0][...], "hello-sig", signed.body[...], exporter[...])
   } catch { throw .signature(error) }
   return body
 }
@@ -36,8 +38,8 @@ package func signDirectoryAnswer(_ body: DirectoryAnswerBody, key: SigningKey) -
   return SignedBytes(body: encoded, signatures: [key.sign("directory-sig", encoded[...])]).encoded()
 }
 
-/// A directory answer whose node signature holds under the key it names; `pinned` nil means first contact, where the
-/// caller pins what it got.
+/// A directory answer whose node signature holds under the key it names; `pinned` nil means first contact,
+/// where the caller pins what it got.
 package func verifyDirectoryAnswer(
   _ bytes: ArraySlice<UInt8>, pinned: NodeID?
 ) throws(CredentialError) -> DirectoryAnswerBody {

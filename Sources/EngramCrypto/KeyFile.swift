@@ -11,8 +11,9 @@ package enum KeyFileError: Error, Equatable, Sendable {
   case outOfMemory
 }
 
-/// A secret as a small text file: in the clear (the file's mode 0600 is all that protects it, and the caller says so
-/// aloud) or sealed with XChaCha20-Poly1305 under an Argon2id key (RFC 9106; libsodium's "moderate" limits).
+/// A secret as a small text file: in the clear (the file's mode 0600 is all that protects it, and the caller
+/// says so aloud) or sealed with XChaCha20-Poly1305 under an Argon2id key (RFC 9106; libsodium's "moderate"
+/// limits).
 ///
 /// ```
 /// engram-key-v1 node-identity
@@ -38,7 +39,8 @@ package enum KeyFile {
       secret.withUnsafeBytes { secret in
         key.withUnsafeBytes { key in
           _ = crypto_aead_xchacha20poly1305_ietf_encrypt(
-            UnsafeMutableRawBufferPointer(buffer).sodiumBytes, nil, secret.sodiumBytes, UInt64(secret.count), bound,
+            UnsafeMutableRawBufferPointer(buffer).sodiumBytes, nil, secret.sodiumBytes, UInt64(secret.count),
+            bound,
             UInt64(bound.count), nil, nonce, key.sodiumBytes)
         }
       }
@@ -93,7 +95,8 @@ package enum KeyFile {
       passphrase.withUnsafeBytes { passphrase in
         derived =
           crypto_pwhash(
-            target.sodiumBytes, 32, UnsafeRawPointer(passphrase.sodiumBytes).assumingMemoryBound(to: CChar.self),
+            target.sodiumBytes, 32,
+            UnsafeRawPointer(passphrase.sodiumBytes).assumingMemoryBound(to: CChar.self),
             UInt64(passphrase.count), salt, ops, memory, crypto_pwhash_alg_argon2id13()) == 0
       }
     }

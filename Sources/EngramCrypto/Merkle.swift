@@ -1,5 +1,5 @@
-/// Merkle tree of RFC 6962 section 2.1, with the hash functions given by the caller: leaves and inner nodes are
-/// hashed under different labels, which is the domain separation that the RFC gets from its prefix bytes.
+/// Merkle tree of RFC 6962 section 2.1, with the hash functions given by the caller: leaves and inner nodes
+/// are hashed under different labels, which is the domain separation that the RFC gets from its prefix bytes.
 package struct MerkleTree<Node: Equatable & Sendable>: Sendable {
   private let leaves: [Node]
   private let combine: @Sendable (Node, Node) -> Node
@@ -34,8 +34,8 @@ package struct MerkleTree<Node: Equatable & Sendable>: Sendable {
     return combine(root(range.lowerBound..<middle), root(middle..<range.upperBound))
   }
 
-  /// The root that `path` leads to from `leaf` at `index` of `count`, or nil when the path has the wrong length
-  /// (RFC 9162 section 2.1.3.2).
+  /// The root that `path` leads to from `leaf` at `index` of `count`, or nil when the path has the wrong
+  /// length (RFC 9162 section 2.1.3.2).
   package static func root(
     from leaf: Node, index: Int, count: Int, path: [Node], combine: (Node, Node) -> Node
   ) -> Node? {
@@ -56,4 +56,6 @@ package struct MerkleTree<Node: Equatable & Sendable>: Sendable {
   }
 }
 
-private func largestPowerOfTwo(below count: Int) -> Int { 1 << (Int.bitWidth - 1 - (count - 1).leadingZeroBitCount) }
+private func largestPowerOfTwo(below count: Int) -> Int {
+  1 << (Int.bitWidth - 1 - (count - 1).leadingZeroBitCount)
+}

@@ -14,15 +14,19 @@ package func signReceipts(_ bodies: [ReceiptBody], with key: SigningKey) -> [[UI
   }
 }
 
-/// A receipt whose signature holds under the key that it names. Whether that key is the right one for the issuer
-/// is for the caller to say: `expectedKey` is pinned by whoever asks.
+/// A receipt whose signature holds under the key that it names. Whether that key is the right one for the
+/// issuer is for the caller to say: `expectedKey` is pinned by whoever asks.
 package struct VerifiedReceipt: Sendable {
   package let body: ReceiptBody
   package let bytes: [UInt8]
 
-  package init(_ receipt: UnverifiedReceipt, bytes: [UInt8], expectedKey: SigningPublicKey) throws(SignatureError) {
+  package init(_ receipt: UnverifiedReceipt, bytes: [UInt8], expectedKey: SigningPublicKey)
+    throws(SignatureError)
+  {
     guard receipt.body.issuerKey == expectedKey else { throw .badSignature }
-    guard receipt.body.role != .device || (receipt.count == 1 && receipt.path.isEmpty) else { throw .badSignature }
+    guard receipt.body.role != .device || (receipt.count == 1 && receipt.path.isEmpty) else {
+      throw .badSignature
+    }
     let leaf = tagged("receipt", receipt.bodyBytes[...])
     let root = MerkleTree<Digest>.root(
       from: leaf, index: Int(receipt.index), count: Int(receipt.count), path: receipt.path,

@@ -44,7 +44,7 @@ package struct VerifiedRegistration: Sendable {
     guard list.body.address == body.address, list.body.identity == body.identity,
       list.body.isActive(certificate.kid), prekey.body.kind == .signed
     else { throw .inconsistent(.badCertificate) }
-    guard certificate.isValid(atMs: nowMs), nowMs < list.body.validUntilMs, nowMs < prekey.body.notAfterMs else {
+    guard certificate.isValid(atMs: nowMs), list.isValid(atMs: nowMs), prekey.isValid(atMs: nowMs) else {
       throw .inconsistent(.badCertificate)
     }
     let parts = registrationParts(node: node, certificate: body, inviteToken: request.inviteToken)
@@ -56,8 +56,8 @@ package struct VerifiedRegistration: Sendable {
   }
 }
 
-/// The number that two people compare: per party `T("fingerprint", address, identity key)`, first 30 bytes as six
-/// 40-bit groups modulo 10^5; both parties' groups, sorted by party. Twelve groups of five digits.
+/// The number that two people compare: per party `T("fingerprint", address, identity key)`, first 30 bytes as
+/// six 40-bit groups modulo 10^5; both parties' groups, sorted by party. Twelve groups of five digits.
 package func safetyNumber(
   _ a: (address: Address, identity: SigningPublicKey), _ b: (address: Address, identity: SigningPublicKey)
 ) -> String {

@@ -1,8 +1,8 @@
 internal import CSodium
 package import EngramCore
 
-/// Refuses X25519 keys that are not canonical (RFC 7748 section 5 masks them, so each point would have several
-/// encodings) and those of low order, with which every shared secret is zero (RFC 7748 section 6.1).
+/// Refuses X25519 keys that are not canonical (RFC 7748 section 5 masks them, so each point would have
+/// several encodings) and those of low order, with which every shared secret is zero (RFC 7748 section 6.1).
 package func isUsableSealingKey(_ key: SealingPublicKey) -> Bool {
   Sodium.start()
   let bytes = key.bytes

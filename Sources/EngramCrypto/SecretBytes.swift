@@ -1,7 +1,7 @@
 internal import CSodium
 
-/// Secret bytes in guarded, locked memory (`sodium_malloc`): never swapped, wiped when freed, and followed by a
-/// guard page. Not copyable, so a secret has one owner and one end.
+/// Secret bytes in guarded, locked memory (`sodium_malloc`): never swapped, wiped when freed, and followed by
+/// a guard page. Not copyable, so a secret has one owner and one end.
 package struct SecretBytes: ~Copyable, @unchecked Sendable {
   // @unchecked: the memory is written only inside initialisers, and read-only afterwards.
   private let base: UnsafeMutableRawPointer
@@ -35,7 +35,9 @@ package struct SecretBytes: ~Copyable, @unchecked Sendable {
     SecretBytes(count: count) { $0.copyMemory(from: UnsafeRawBufferPointer(start: base, count: count)) }
   }
 
-  package borrowing func withUnsafeBytes<R: ~Copyable>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
+  package borrowing func withUnsafeBytes<R: ~Copyable>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows
+    -> R
+  {
     try body(UnsafeRawBufferPointer(start: base, count: count))
   }
 

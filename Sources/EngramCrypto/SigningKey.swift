@@ -20,7 +20,8 @@ package struct VerifyingKey: Hashable, Sendable {
     bytes = key
   }
 
-  /// `Sig(key, label, x…)`: Ed25519 (RFC 8032, libsodium's strict verification) over `lp("engram/v1/" label) || lp(x)…`.
+  /// `Sig(key, label, x…)`: Ed25519 (RFC 8032, libsodium's strict verification) over `lp("engram/v1/" label)
+  /// || lp(x)…`.
   package func verify(
     _ signature: ArraySlice<UInt8>, _ label: StaticString, _ parts: ArraySlice<UInt8>...
   ) throws(SignatureError) {

@@ -26,8 +26,8 @@ package func constantTimeEqual(_ a: [UInt8], _ b: [UInt8]) -> Bool {
 }
 
 extension UnsafeRawBufferPointer {
-  /// The address as libsodium wants it. An empty buffer has none, and libsodium's headers forbid a null pointer even
-  /// for length 0, so those get a dummy that is never read.
+  /// The address as libsodium wants it. An empty buffer has none, and libsodium's headers forbid a null
+  /// pointer even for length 0, so those get a dummy that is never read.
   var sodiumBytes: UnsafePointer<UInt8> {
     bindMemory(to: UInt8.self).baseAddress ?? UnsafePointer(emptyInput)
   }

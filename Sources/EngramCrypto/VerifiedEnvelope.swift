@@ -35,8 +35,8 @@ package struct EnvelopeDigests: Equatable, Sendable {
   }
 }
 
-/// An envelope whose sender's signature holds under a certified key. The only constructor checks it; time, replay
-/// and policy come later.
+/// An envelope whose sender's signature holds under a certified key. The only constructor checks it; time,
+/// replay and policy come later.
 package struct VerifiedEnvelope: Sendable {
   package let envelope: UnverifiedEnvelope
   package let digests: EnvelopeDigests
@@ -73,7 +73,9 @@ package func pruneEnvelope(_ envelope: UnverifiedEnvelope, keeping keep: (Recipi
 }
 
 /// Time rules of the envelope, `Limits` for the numbers.
-package func checkTimes(_ header: EnvelopeHeader, nowMs: UInt64, ttlMsMax: UInt64 = Limits.ttlMsMax) -> ErrorCode {
+package func checkTimes(_ header: EnvelopeHeader, nowMs: UInt64, ttlMsMax: UInt64 = Limits.ttlMsMax)
+  -> ErrorCode
+{
   let (created, expires, notBefore) = (header.createdMs, header.expiresMs, header.notBeforeMs)
   if created > nowMs + Limits.clockSkewMs { return .futureDated }
   if expires <= nowMs { return .expired }

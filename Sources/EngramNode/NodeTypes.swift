@@ -39,6 +39,8 @@ package struct NodeSettings: Sendable {
   /// Lifetime of a session; renewal costs no signature.
   package var sessionMs: UInt64 = 300_000
   package var maxTTLMs: UInt64 = Limits.ttlMsMax
+  /// Never above `Limits.envelopeBytesMax`, which is what peers may send.
+  package var envelopeBytesMax = Limits.envelopeBytesMax
   /// Sessions in memory; a client needs one per device.
   package var sessionsMax = 100_000
   /// How long a directory answer of a peer is used without asking again.
@@ -91,6 +93,8 @@ package struct OutboundEnvelope: Sendable {
   /// Pruned for the peer: full wraps exactly for its own clients.
   package let bytes: [UInt8]
   package let senderKid: Kid
+  /// Version of the sender's device list: a link sends the certificate again when it has grown.
+  package let senderListVersion: UInt64
 }
 
 package struct OutboundReceipts: Sendable {
@@ -129,5 +133,6 @@ package struct NodeStatus: Sendable {
 /// Asks another organisation's directory; the federation sets it.
 package protocol DirectoryPort: Sendable {
   func lookup(
-    _ address: Address, at peer: NodeName, completion: @escaping @Sendable (Result<[UInt8], ErrorCode>) -> Void)
+    _ address: Address, at peer: NodeName,
+    completion: @escaping @Sendable (Result<[UInt8], ErrorCode>) -> Void)
 }

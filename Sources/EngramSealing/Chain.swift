@@ -21,16 +21,23 @@ package enum ChainVerdict: Equatable, Sendable {
   case fork
 }
 
-/// Judges `position` of envelope `id`. `seen(seq)` is the envelope recorded at a place with the predecessor it named;
-/// `highest` is the highest recorded place, 0 for none.
+/// Judges `position` of envelope `id`. `seen(seq)` is the envelope recorded at a place with the predecessor
+/// it named; `highest` is the highest recorded place, 0 for none.
 package func judgeChain(
   _ position: ChainPosition, id: EnvelopeID, highest: UInt64,
   seen: (UInt64) throws -> (id: EnvelopeID, previous: EnvelopeID)?
 ) rethrows -> ChainVerdict {
   guard position.seq >= 1, (position.seq == 1) == (position.previous == .zero) else { return .fork }
   if let known = try seen(position.seq) { return known.id == id ? .duplicate : .fork }
-  if position.seq < .max, let successor = try seen(position.seq + 1), successor.previous != id { return .fork }
-  if position.seq > 1, let predecessor = try seen(position.seq - 1), predecessor.id != position.previous { return .fork }
-  if position.seq > highest + 1 { return .gap(missing: (highest + 1)...(position.seq - 1)) }
+  if position.seq < .max, let successor = try seen(position.seq + 1), successor.previous != id {
+    return .fork
+  }
+  if position.seq > 1, let predecessor = try seen(position.seq - 1), predecessor.id != position.previous {
+    return .fork
+  }
+  // Not `highest + 1`: a sender may claim the highest place there is.
+  if position.seq > highest, position.seq - highest > 1 {
+    return .gap(missing: (highest + 1)...(position.seq - 1))
+  }
   return .inOrder
 }

@@ -9,8 +9,8 @@ struct ContentKey: ~Copyable {
   init() { bytes = SecretBytes.random(32) }
   init(_ bytes: consuming SecretBytes) { self.bytes = bytes }
 
-  /// `kcommit = T("commit", message id; key = K)`. XChaCha20-Poly1305 does not commit to its key; this does, so a
-  /// sender cannot show two recipients two texts under one signature.
+  /// `kcommit = T("commit", message id; key = K)`. XChaCha20-Poly1305 does not commit to its key; this does,
+  /// so a sender cannot show two recipients two texts under one signature.
   func commitment(to message: MessageID) -> Digest {
     let transcript = bytes.withUnsafeBytes { Transcript("commit", key: $0) }
     transcript.absorb(message.bytes)
@@ -54,7 +54,8 @@ struct ContentKey: ~Copyable {
         key.withUnsafeBytes { key in
           valid =
             crypto_aead_xchacha20poly1305_ietf_decrypt(
-              target.bytePointer, nil, nil, source.bytePointer + 24, UInt64(source.count - 24), header.bytes, 32,
+              target.bytePointer, nil, nil, source.bytePointer + 24, UInt64(source.count - 24), header.bytes,
+              32,
               source.bytePointer, key.bytePointer) == 0
         }
       }
@@ -78,7 +79,8 @@ struct ContentKey: ~Copyable {
     return [UInt8](unsafeUninitializedCapacity: Limits.wrapBytes) { buffer, count in
       plain.withUnsafeBytes { plain in
         _ = crypto_box_seal(
-          UnsafeMutableRawBufferPointer(buffer).bytePointer, plain.bytePointer, UInt64(plain.count), prekey.bytes)
+          UnsafeMutableRawBufferPointer(buffer).bytePointer, plain.bytePointer, UInt64(plain.count),
+          prekey.bytes)
       }
       count = Limits.wrapBytes
     }
@@ -94,7 +96,9 @@ struct ContentKey: ~Copyable {
   static func unwrap(_ wrap: ArraySlice<UInt8>, with prekey: PrekeySecret) throws(CodecError) -> Unwrapped? {
     guard let plain = prekey.unwrap(wrap) else { return nil }
     // K stays in guarded memory; what follows it is not secret from its recipient.
-    let (lengthIsRight, tail) = plain.withUnsafeBytes { ($0.prefix(4).elementsEqual([0, 0, 0, 32]), Array($0[36...])) }
+    let (lengthIsRight, tail) = plain.withUnsafeBytes {
+      ($0.prefix(4).elementsEqual([0, 0, 0, 32]), Array($0[36...]))
+    }
     guard lengthIsRight else { throw .wrongLength }
     let key = plain.withUnsafeBytes { source in
       SecretBytes(count: 32) { $0.copyMemory(from: UnsafeRawBufferPointer(rebasing: source[4..<36])) }

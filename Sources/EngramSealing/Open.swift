@@ -1,8 +1,8 @@
 package import EngramCore
 package import EngramCrypto
 
-/// Why a recipient does not take a message. Outward there is one generic error; the code goes into the device's
-/// own records and its `failed` receipt.
+/// Why a recipient does not take a message. Outward there is one generic error; the code goes into the
+/// device's own records and its `failed` receipt.
 package enum OpenError: Error, Equatable, Sendable {
   case notForThisDevice
   case prekeyGone
@@ -47,7 +47,8 @@ package func open(
 ) throws -> OpenedMessage {
   let header = verified.header
   guard let index = header.recipients.firstIndex(where: { $0.address == address && $0.kid == kid }),
-    case .full(let wrap) = verified.envelope.slots[index], case .sealed(let ciphertext) = verified.envelope.body
+    case .full(let wrap) = verified.envelope.slots[index],
+    case .sealed(let ciphertext) = verified.envelope.body
   else { throw OpenError.notForThisDevice }
   let recipient = header.recipients[index]
   guard let secret = try prekey(recipient.prekey) else { throw OpenError.prekeyGone }

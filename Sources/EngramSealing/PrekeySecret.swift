@@ -48,7 +48,8 @@ package final class PrekeySecret: Sendable {
         wrap.withUnsafeBytes { wrap in
           opened =
             crypto_box_seal_open(
-              target.bytePointer, wrap.bytePointer, UInt64(wrap.count), publicKey.bytes, secret.bytePointer) == 0
+              target.bytePointer, wrap.bytePointer, UInt64(wrap.count), publicKey.bytes, secret.bytePointer)
+            == 0
         }
       }
     }

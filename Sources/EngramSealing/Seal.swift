@@ -45,7 +45,8 @@ package struct SealRequest: Sendable {
   package var attachments: [AttachmentID] = []
   package var contentType: String
   package var body: [UInt8]
-  /// Only for bodies of one origin: padding does not hide the length of a compressed secret beside chosen text.
+  /// Only for bodies of one origin: padding does not hide the length of a compressed secret beside chosen
+  /// text.
   package var mayCompress: Bool
 
   package init(
@@ -63,7 +64,8 @@ package struct SealedEnvelope: Sendable {
   package let id: EnvelopeID
 }
 
-/// Seals and signs a message on the sender's machine: suite 1 of the envelope, in the order of its definition.
+/// Seals and signs a message on the sender's machine: suite 1 of the envelope, in the order of its
+/// definition.
 ///
 /// 1. K is drawn; `kcommit` commits to it.
 /// 2. The body is compressed if allowed and useful, then padded (Padmé).

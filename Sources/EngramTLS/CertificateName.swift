@@ -3,8 +3,8 @@ enum CertificateName {
   /// Upper bound of a common name, RFC 5280 appendix A (`ub-common-name`), in bytes.
   static let commonNameBytesMax = 64
 
-  /// Letters, digits, hyphens and underscores in labels of 1 to 63 bytes, at most 253 bytes together (RFC 1035
-  /// section 2.3.4); a wildcard is not a name.
+  /// Letters, digits, hyphens and underscores in labels of 1 to 63 bytes, at most 253 bytes together (RFC
+  /// 1035 section 2.3.4); a wildcard is not a name.
   static func isDNSName(_ name: String) -> Bool {
     guard (1...253).contains(name.utf8.count) else { return false }
     return name.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false).allSatisfy {

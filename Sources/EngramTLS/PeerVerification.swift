@@ -1,5 +1,5 @@
-/// Decides about a peer's certificate, on the thread of the connection, in the middle of the handshake: it must
-/// be quick and must not block.
+/// Decides about a peer's certificate, on the thread of the connection, in the middle of the handshake: it
+/// must be quick and must not block.
 public typealias PeerVerifier = @Sendable (PeerChain) -> PeerVerdict
 
 /// What a peer showed during a handshake, before anybody trusts it.
@@ -17,7 +17,8 @@ public struct PeerChain: Sendable {
   public let intermediates: [TLSCertificate]
   public let relation: Relation
 
-  /// Whether the chain leads to one of these anchors, is valid now, and may be used on the peer's side of TLS.
+  /// Whether the chain leads to one of these anchors, is valid now, and may be used on the peer's side of
+  /// TLS.
   public func leads(to anchors: TrustAnchors) -> PeerVerdict {
     anchors.verify(self)
   }

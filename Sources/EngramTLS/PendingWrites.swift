@@ -2,8 +2,8 @@ internal import NIOCore
 
 /// Plaintext on its way to the records: what was written, and how far it was flushed.
 ///
-/// Sealing costs per record, so small flushed writes share one: 1 KiB messages become about five times as cheap
-/// as with one record each.
+/// Sealing costs per record, so small flushed writes share one: 1 KiB messages become about five times as
+/// cheap as with one record each.
 struct PendingWrites {
   private var queue = MarkedCircularBuffer<(ByteBuffer, EventLoopPromise<Void>?)>(initialCapacity: 2)
   /// Everything written and not yet taken.
@@ -23,7 +23,8 @@ struct PendingWrites {
     flushedBytes = bytes
   }
 
-  /// The next flushed plaintext in order: one large write, or several small ones that fit one record together.
+  /// The next flushed plaintext in order: one large write, or several small ones that fit one record
+  /// together.
   mutating func next(allocator: ByteBufferAllocator) -> (ByteBuffer, EventLoopPromise<Void>?)? {
     guard let first = popFlushed() else { return nil }
     guard fitsBehind(first.0.readableBytes) else { return first }

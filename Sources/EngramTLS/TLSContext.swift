@@ -2,8 +2,8 @@ internal import COpenSSL
 
 /// One `SSL_CTX`: the settings, certificate and policy that connections are made from.
 ///
-/// `@unchecked Sendable`: the `SSL_CTX` is complete when `init` returns and is not changed afterwards; OpenSSL
-/// counts its references atomically and locks what connections share.
+/// `@unchecked Sendable`: the `SSL_CTX` is complete when `init` returns and is not changed afterwards;
+/// OpenSSL counts its references atomically and locks what connections share.
 public final class TLSContext: @unchecked Sendable {
   public let configuration: TLSConfiguration
   let pointer: OpaquePointer

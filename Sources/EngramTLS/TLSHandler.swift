@@ -3,9 +3,9 @@ internal import NIOTLS
 
 /// TLS 1.3 over a stream channel: ciphertext below, plaintext above.
 ///
-/// Fires `TLSUserEvent.handshakeCompleted` once, from when on `connectionInfo` is there. Failures are fired as
-/// `TLSError` before the channel closes. With `allowRemoteHalfClosure` the peer's `close_notify` is fired as
-/// `ChannelEvent.inputClosed` and writing goes on; without it the channel closes.
+/// Fires `TLSUserEvent.handshakeCompleted` once, from when on `connectionInfo` is there. Failures are fired
+/// as `TLSError` before the channel closes. With `allowRemoteHalfClosure` the peer's `close_notify` is fired
+/// as `ChannelEvent.inputClosed` and writing goes on; without it the channel closes.
 public final class TLSHandler: ChannelDuplexHandler {
   public typealias InboundIn = ByteBuffer
   public typealias InboundOut = ByteBuffer

@@ -47,8 +47,8 @@ public final class TrustAnchors: @unchecked Sendable {
     }
   }
 
-  /// Whether the chain leads to one of these anchors, is valid now, and may be used on the peer's side of TLS.
-  /// Names are not looked at.
+  /// Whether the chain leads to one of these anchors, is valid now, and may be used on the peer's side of
+  /// TLS. Names are not looked at.
   func verify(_ chain: PeerChain) -> PeerVerdict {
     guard let untrusted = eng_sk_X509_new(), let check = X509_STORE_CTX_new() else {
       return .refused(.untrusted(code: X509_V_ERR_OUT_OF_MEM))

@@ -2,9 +2,9 @@ internal import Synchronization
 
 /// Named peers, each with certificate authorities of its own; they come and go at run time.
 ///
-/// A peer's authority is trusted for that peer's name alone: the name in the certificate chooses the anchors, so
-/// no authority can speak for another peer. A change counts from the next handshake; open connections stay, and
-/// whoever removes a peer closes them.
+/// A peer's authority is trusted for that peer's name alone: the name in the certificate chooses the anchors,
+/// so no authority can speak for another peer. A change counts from the next handshake; open connections
+/// stay, and whoever removes a peer closes them.
 public final class TrustStore: Sendable {
   private let peers = Mutex<[String: TrustAnchors]>([:])
 

@@ -1,8 +1,8 @@
 internal import NIOCore
 internal import NIOHTTP1
 
-/// The connections of one client and the requests that wait for them. Lives on one event loop, which is its only
-/// synchronisation.
+/// The connections of one client and the requests that wait for them. Lives on one event loop, which is its
+/// only synchronisation.
 final class ConnectionPool {
   /// One request on its way through the pool; `promise` is completed exactly once, by `finish`.
   private final class Exchange {
@@ -125,8 +125,9 @@ final class ConnectionPool {
         if reusable { giveBack(connection) } else { releaseSlot() }
         finish(exchange, .success(response))
       case .failed(let error, let silently):
-        // A kept-alive connection may have been closed by the server while the request was on its way. Nothing
-        // was answered, so an idempotent request may go again, once, on a connection that is surely fresh.
+        // A kept-alive connection may have been closed by the server while the request was on its way.
+        // Nothing was answered, so an idempotent request may go again, once, on a connection that is surely
+        // fresh.
         let isStale = reused && silently && error.isEndOfConnection
         if isStale && exchange.isIdempotent && !exchange.isRetry && !exchange.isFinished && !isClosed {
           exchange.isRetry = true

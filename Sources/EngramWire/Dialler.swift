@@ -35,34 +35,41 @@ struct Dialler: Sendable {
     case .unix(let path):
       connected = bootstrap.connect(unixDomainSocketPath: path)
     case .tls(let host, let port, _, let serverName):
+      // Several addresses may be tried at once, each with a channel; which one won is known only at the
+      // end, and by then its handshake may be over already.
+      let handshakes = NIOLoopBoundBox.makeBoxSendingValue(
+        [ObjectIdentifier: EventLoopFuture<Void>](), eventLoop: loop)
       connected =
         bootstrap
         .channelOption(.tcpOption(.tcp_nodelay), value: 1)
         .channelInitializer { channel in
-          channel.eventLoop.makeCompletedFuture { try addTLS(to: channel, name: serverName ?? host) }
+          channel.eventLoop.makeCompletedFuture {
+            handshakes.value[ObjectIdentifier(channel)] = try addTLS(to: channel, name: serverName ?? host)
+          }
         }
         .connect(host: host, port: port)
-        .flatMap { channel in handshake(of: channel) }
+        .flatMap { channel in
+          let handshake = handshakes.value[ObjectIdentifier(channel)]
+          return handshake.map { $0.map { channel } } ?? loop.makeFailedFuture(WireError.closed)
+        }
     }
     return connected.flatMapErrorThrowing { error in throw WireError(error, other: .unreachable) }
   }
 
-  private func addTLS(to channel: any Channel, name: String) throws {
-    guard let context else { return }
+  /// Puts TLS into a new channel; the future ends with its handshake.
+  private func addTLS(to channel: any Channel, name: String) throws -> EventLoopFuture<Void> {
+    guard let context else { throw WireError.invalidRequest }
     var bounds = TLSLimits()
     bounds.handshakeTimeout = TimeAmount(limits.connectTimeout)
-    try channel.pipeline.syncOperations.addHandlers(
-      TLSHandler(context: context, serverName: name, limits: bounds),
-      HandshakeGate(channel.eventLoop.makePromise()))
-  }
-
-  private func handshake(of channel: any Channel) -> EventLoopFuture<any Channel> {
+    try channel.pipeline.syncOperations.addHandler(
+      TLSHandler(context: context, serverName: name, limits: bounds))
+    let promise = channel.eventLoop.makePromise(of: Void.self)
     do {
-      let gate = try channel.pipeline.syncOperations.handler(type: HandshakeGate.self)
-      return gate.passed.map { channel }
+      try channel.pipeline.syncOperations.addHandler(HandshakeGate(promise))
     } catch {
-      return channel.eventLoop.makeFailedFuture(WireError.closed)
+      promise.fail(error)
     }
+    return promise.futureResult
   }
 }
 
@@ -71,7 +78,6 @@ private final class HandshakeGate: ChannelInboundHandler, RemovableChannelHandle
   typealias InboundIn = ByteBuffer
 
   private let promise: EventLoopPromise<Void>
-  var passed: EventLoopFuture<Void> { promise.futureResult }
 
   init(_ promise: EventLoopPromise<Void>) { self.promise = promise }
 

@@ -31,8 +31,8 @@ package final class HTTPClient: Sendable {
     loop.execute { [pool] in pool.value?.close() }
   }
 
-  /// The answer, whatever its status. A request on a kept-alive connection that proves to be dead is repeated once
-  /// if it is idempotent and nothing was received.
+  /// The answer, whatever its status. A request on a kept-alive connection that proves to be dead is repeated
+  /// once if it is idempotent and nothing was received.
   package func send(_ request: WireRequest) async throws(WireError) -> WireResponse {
     let head = try request.head(authority: authority)
     let id = lastID.wrappingAdd(1, ordering: .relaxed).newValue

@@ -1,7 +1,8 @@
 internal import NIOCore
 internal import Synchronization
 
-/// Messages between the event loop and one asynchronous reader, bounded by telling the event loop when to stop.
+/// Messages between the event loop and one asynchronous reader, bounded by telling the event loop when to
+/// stop.
 final class Inbox: Sendable {
   /// What a queued message costs beside its bytes, so that empty messages are bounded as well.
   private static let messageOverhead = 64

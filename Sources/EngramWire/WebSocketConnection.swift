@@ -12,7 +12,8 @@ package enum WebSocketOpening: Sendable {
 
 /// How a WebSocket ended.
 package enum WebSocketEnd: Sendable, Hashable {
-  /// A close frame came, with this code (1005 when it had none, RFC 6455 section 7.1.5) and the peer's reason.
+  /// A close frame came, with this code (1005 when it had none, RFC 6455 section 7.1.5) and the peer's
+  /// reason.
   case closed(code: UInt16, reason: String)
   case failed(WireError)
 }
@@ -25,8 +26,8 @@ package enum WebSocketDelivery: Sendable {
   case stream
 }
 
-/// An open WebSocket (RFC 6455), client side. Pings are answered, silence is noticed, fragments are joined. It is
-/// dropped with its last reference; `messages` counts as one.
+/// An open WebSocket (RFC 6455), client side. Pings are answered, silence is noticed, fragments are joined.
+/// It is dropped with its last reference; `messages` counts as one.
 package final class WebSocketConnection: Sendable {
   private let channel: any Channel
   private let limits: WireLimits
@@ -59,8 +60,8 @@ package final class WebSocketConnection: Sendable {
     try await send(.text, ByteBuffer(string: text))
   }
 
-  /// Sends one binary message without waiting, from any thread; small messages of one event-loop turn share TLS
-  /// records. The promise fails with `WireError` or `ChannelError`.
+  /// Sends one binary message without waiting, from any thread; small messages of one event-loop turn share
+  /// TLS records. The promise fails with `WireError` or `ChannelError`.
   package func post(binary bytes: ByteBuffer, promise: EventLoopPromise<Void>? = nil) {
     guard bytes.readableBytes <= limits.messageBytesMax else {
       promise?.fail(WireError.tooLarge(limitBytes: limits.messageBytesMax))

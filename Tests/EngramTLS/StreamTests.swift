@@ -103,6 +103,7 @@ struct StreamTests {
     while block.count < 1_000_000 {
       withUnsafeBytes(of: generator.next()) { block.append(contentsOf: $0) }
     }
+    #expect(await eventually { !dialler.seen.now.negotiated.isEmpty })
     // One huge write, then many: they are cut and packed in different ways.
     let half = [[UInt8]](repeating: block, count: 25).flatMap(\.self)
     try await dialler.channel.writeAndFlush(ByteBuffer(bytes: half))

@@ -1,0 +1,145 @@
+import Foundation
+
+/// Where and of what the figures are.
+struct MachineFacts: Codable, Sendable {
+  var processor: String
+  var cores: Int
+  var kernel: String
+  var fileSystem: String
+  var commit: String
+  var date: String
+
+  init(directory: String) {
+    let model = readSmallFile("/proc/cpuinfo")?.split(separator: "\n").first { $0.hasPrefix("model name") }
+    processor = model?.split(separator: ":").last.map { $0.trimmingCharacters(in: .whitespaces) } ?? "unknown"
+    cores = ProcessInfo.processInfo.activeProcessorCount
+    kernel =
+      readSmallFile("/proc/sys/kernel/osrelease")?.trimmingCharacters(in: .whitespacesAndNewlines) ?? ""
+    fileSystem = Self.line("/usr/bin/stat", ["-f", "-c", "%T", directory])
+    let revision = Self.line("/usr/bin/env", ["git", "rev-parse", "--short=12", "HEAD"])
+    let isDirty = !Self.line("/usr/bin/env", ["git", "status", "--porcelain", "--", "Sources"]).isEmpty
+    commit = revision + (isDirty ? " with changes" : "")
+    date = Date.now.formatted(.iso8601)
+  }
+
+  private static func line(_ tool: String, _ arguments: [String]) -> String {
+    let data = (try? Organisation.output(tool, arguments)) ?? Data()
+    return String(decoding: data, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+  }
+
+  var text: String {
+    "\(processor), \(cores) cores, Linux \(kernel), data on \(fileSystem), commit \(commit), \(date)"
+  }
+}
+
+/// Everything of one call of this program.
+struct Report: Encodable {
+  var machine: MachineFacts
+  var command: [String]
+  var results: [ScenarioResult] = []
+  var peers: [ScenarioResult] = []
+
+  func write(to path: String) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    try encoder.encode(self).write(to: URL(fileURLWithPath: path))
+  }
+
+  var markdown: String {
+    let throughput = (results + peers).filter { $0.medians["rss_per_connection_kib"] == nil }
+    var parts: [String] = []
+    if !throughput.isEmpty { parts.append(table(Self.columns, throughput)) }
+    let idle = results.filter { $0.medians["rss_per_connection_kib"] != nil }
+    if !idle.isEmpty { parts.append(table(Self.idleColumns, idle)) }
+    if !ratios.isEmpty { parts.append(ratios.joined(separator: "\n")) }
+    return parts.map { "\n\($0)\n" }.joined()
+  }
+
+  // MARK: - Tables
+
+  private struct Column {
+    let title: String
+    let figure: String
+    let digits: Int
+  }
+
+  private static let columns = [
+    Column(title: "accepted/s", figure: "accepted_per_s", digits: 0),
+    Column(title: "delivered/s", figure: "delivered_per_s", digits: 0),
+    Column(title: "device receipts/s", figure: "processed_per_s", digits: 0),
+    Column(title: "p50 ms", figure: "p50_ms", digits: 2),
+    Column(title: "p99 ms", figure: "p99_ms", digits: 2),
+    Column(title: "CPU µs/msg, nodes", figure: "cpu_nodes_us_per_msg", digits: 1),
+    Column(title: "origin", figure: "cpu_origin_us_per_msg", digits: 1),
+    Column(title: "destination", figure: "cpu_destination_us_per_msg", digits: 1),
+    Column(title: "RSS MiB", figure: "rss_node_mib", digits: 0),
+    Column(title: "RSS origin", figure: "rss_origin_mib", digits: 0),
+    Column(title: "RSS destination", figure: "rss_destination_mib", digits: 0),
+    Column(title: "generator cores", figure: "generator_cores", digits: 2),
+    Column(title: "foreign cores", figure: "foreign_cores", digits: 2),
+    Column(title: "load", figure: "load_1min", digits: 1),
+  ]
+
+  private static let idleColumns = [
+    Column(title: "KiB per connection", figure: "rss_per_connection_kib", digits: 1),
+    Column(title: "RSS MiB before", figure: "rss_before_mib", digits: 1),
+    Column(title: "after", figure: "rss_node_mib", digits: 1),
+    Column(title: "CPU µs to connect", figure: "cpu_connect_us", digits: 0),
+    Column(title: "CPU % while idle", figure: "cpu_idle_percent", digits: 2),
+    Column(title: "load", figure: "load_1min", digits: 1),
+  ]
+
+  /// Columns that no row fills are left out.
+  private func table(_ columns: [Column], _ rows: [ScenarioResult]) -> String {
+    let shown = columns.filter { column in rows.contains { !$0.text(column.figure, digits: 0).isEmpty } }
+    let header = "| run | parameters | n | " + shown.map(\.title).joined(separator: " | ") + " |"
+    let rule = "|---|---|---|" + String(repeating: "---|", count: shown.count)
+    let lines = rows.map { row in
+      let cells = shown.map { row.text($0.figure, digits: $0.digits) }
+      return "| \(row.scenario) | \(row.parameters) | \(row.runs.count) | \(cells.joined(separator: " | ")) |"
+    }
+    return ([header, rule] + lines).joined(separator: "\n")
+  }
+
+  // MARK: - Against the peers
+
+  private static let pairs = [
+    ("one-node", "rabbitmq-quorum", "accepted_per_s"), ("two-nodes", "rabbitmq-shovel", "delivered_per_s"),
+  ]
+
+  private var ratios: [String] {
+    Self.pairs.compactMap { ours, theirs, figure in
+      guard let our = results.first(where: { $0.scenario == ours })?.medians,
+        let their = peers.first(where: { $0.scenario == theirs })?.medians, let a = our[figure],
+        let b = their[figure], let aCost = our["cpu_nodes_us_per_msg"],
+        let bCost = their["cpu_nodes_us_per_msg"]
+      else { return nil }
+      return "- \(ours) / \(theirs): \(decimal(a / b, 2)) times the messages, "
+        + "\(decimal(aCost / bCost, 2)) times the CPU per message"
+    }
+  }
+}
+
+/// Lines of `Benchmarks/peers/run`: `{"scenario": …, "parameters": …, "figures": {…}}`, one for each run.
+enum PeerFigures {
+  private struct Line: Decodable {
+    var scenario: String
+    var parameters: String
+    var figures: Figures
+  }
+
+  static func read(_ path: String) throws -> [ScenarioResult] {
+    guard let data = FileManager.default.contents(atPath: path) else {
+      throw BenchError("\(path) cannot be read")
+    }
+    let lines = try data.split(separator: UInt8(ascii: "\n")).map {
+      try JSONDecoder().decode(Line.self, from: $0)
+    }
+    var names: [String] = []
+    for line in lines where !names.contains(line.scenario) { names.append(line.scenario) }
+    return names.map { name in
+      let runs = lines.filter { $0.scenario == name }
+      return ScenarioResult(name, runs.first?.parameters ?? "", runs: runs.map(\.figures))
+    }
+  }
+}

@@ -1,0 +1,34 @@
+import EngramCore
+import EngramCrypto
+import NIOCore
+
+/// Looks at the last frames of a run with the strict decoders and checks signatures: a load generator that only
+/// counts would also count nonsense.
+struct SampleCheck {
+  let stage: Stage
+  let pool: Pool
+
+  func check(outcomes: ByteBuffer, items: ByteBuffer) throws {
+    guard case .outcomes(_, let outcomes) = try frame(outcomes), let outcome = outcomes.last else {
+      throw BenchError("no outcomes came")
+    }
+    let receipt = try UnverifiedReceipt(parsing: outcome.receipt[...])
+    let verified = try VerifiedReceipt(receipt, bytes: outcome.receipt, expectedKey: stage.home.nodeID.key)
+    guard verified.body.state == .accepted, verified.body.senderKid == stage.sender.kid,
+      let index = MessageIndex.index(of: verified.body.messageID), pool.envelopes.indices.contains(index)
+    else { throw BenchError("a receipt is about something else") }
+
+    guard case .items(let items) = try frame(items), let item = items.last(where: { $0.kind == .envelope })
+    else {
+      throw BenchError("no envelopes came")
+    }
+    let header = try UnverifiedEnvelope(parsing: item.payload).header
+    guard let index = MessageIndex.index(of: header.messageID), pool.envelopes.indices.contains(index),
+      pool.envelopes[index] == item.payload
+    else { throw BenchError("an envelope was delivered with other bytes") }
+  }
+
+  private func frame(_ buffer: ByteBuffer) throws -> RealtimeFrame {
+    try RealtimeFrame(parsing: Array(buffer.readableBytesView)[...])
+  }
+}

@@ -1,0 +1,76 @@
+package import EngramCore
+
+/// What `federation.toml`, `peers.d` and the environment together say, checked and with every default in
+/// place.
+///
+/// File paths are absolute: those in a file are relative to the folder of that file, those left out are
+/// relative to the data directory.
+package struct NodeConfiguration: Sendable, Equatable {
+  package let name: NodeName
+  package let dataDirectory: String
+  package let listen: HostPort
+  /// Where others reach this node, when that is not where it listens.
+  package let advertise: HostPort?
+  /// PEM: the certificate chain that this node shows.
+  package let certificatePath: String
+  /// PEM: the key of that certificate.
+  package let privateKeyPath: String
+  /// PEM: this organisation's own certificate authority, which its clients trust.
+  package let authorityPath: String
+  package let identityKeyPath: String
+  package let adminSocketPath: String
+  package let logLevel: LogLevel
+  package let logFormat: LogFormat
+  package let limits: Limits
+  package let federation: Federation
+  /// Ascending by name.
+  package let peers: [PeerConfiguration]
+
+  package struct Limits: Sendable, Equatable {
+    package let envelopeBytesMax: Int
+    package let ttlMax: Duration
+    package let groupCommitMax: Int
+    package let clientsMax: Int
+    package let webSocketConnectionsMax: Int
+    package let sessionLifetime: Duration
+    package let drainTime: Duration
+  }
+
+  package struct Federation: Sendable, Equatable {
+    package let windowMessages: Int
+    package let windowBytes: Int
+    package let dialBackoffMin: Duration
+    package let dialBackoffMax: Duration
+    package let idlePingInterval: Duration
+  }
+}
+
+/// Another organisation's node, and how it is recognised.
+package struct PeerConfiguration: Sendable, Equatable {
+  package let name: NodeName
+  package let endpoint: HostPort
+  /// The pinned identity key.
+  package let nodeID: NodeID
+  /// PEM: the authority that the peer's certificate has to chain to, and no other.
+  package let authorityPath: String
+  package let isEnabled: Bool
+
+  package init(
+    name: NodeName, endpoint: HostPort, nodeID: NodeID, authorityPath: String, isEnabled: Bool = true
+  ) {
+    self.name = name
+    self.endpoint = endpoint
+    self.nodeID = nodeID
+    self.authorityPath = authorityPath
+    self.isEnabled = isEnabled
+  }
+}
+
+/// From the most talkative to the least; the raw values are those of swift-log.
+package enum LogLevel: String, Sendable, CaseIterable {
+  case trace, debug, info, notice, warning, error, critical
+}
+
+package enum LogFormat: String, Sendable, CaseIterable {
+  case json, text
+}

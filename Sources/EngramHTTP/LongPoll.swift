@@ -1,0 +1,68 @@
+import EngramCore
+import EngramNode
+import HummingbirdCore
+import NIOCore
+
+/// The query of `GET …/messages`: `max`, `wait` in seconds, `after`. Numbers beyond their bounds are lowered
+/// to them; anything else is refused.
+struct PollQuery: Equatable {
+  var maxCount = 100
+  var waitSeconds = 0
+  var after: UInt64 = 0
+
+  init(_ uri: URI) throws(Problem) {
+    for (name, text) in uri.queryParameters {
+      switch name {
+      case "max": maxCount = min(try number(text), HTTPLimits.itemsPerReadMax)
+      case "wait": waitSeconds = min(try number(text), HTTPLimits.pollSecondsMax)
+      case "after": after = try number(text)
+      default: throw Problem(.malformed)
+      }
+    }
+    guard maxCount > 0 else { throw Problem(.malformed) }
+  }
+}
+
+private func number<T: FixedWidthInteger>(_ text: Substring) throws(Problem) -> T {
+  guard !text.isEmpty, text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
+    let number = T(text)
+  else { throw Problem(.malformed) }
+  return number
+}
+
+extension Edge {
+  /// What waits in the mailbox, or what comes within the query's time. Empty when nothing did.
+  func poll(
+    _ session: ClientSession, _ bearer: String, _ query: PollQuery, on loop: any EventLoop
+  ) async -> Result<[MailboxItem], ErrorCode> {
+    let wakeUp = WakeUp()
+    // Watching comes before looking, so that nothing slips in between.
+    let watch = node.watch(mailbox: session.mailbox) { wakeUp.ring() }
+    let first = await items(session, after: query.after, maxCount: query.maxCount)
+    guard case .success(let found) = first, found.isEmpty, query.waitSeconds > 0, !isDraining else {
+      watch.cancel()
+      return first
+    }
+    metrics.longPolls.add()
+    let end = node.watchSession(session) { wakeUp.ring() }
+    polls.add(wakeUp)
+    let deadline = NIODeadline.now() + .seconds(Int64(query.waitSeconds))
+    let timer = loop.scheduleTask(deadline: deadline) { wakeUp.ring() }
+    defer {
+      timer.cancel()
+      polls.remove(wakeUp)
+      watch.cancel()
+      end.cancel()
+    }
+    while true {
+      if !isDraining { await wakeUp.wait() }
+      // The client may have been disabled meanwhile.
+      if case .failure(let code) = node.session(bearer) { return .failure(code) }
+      let next = await items(session, after: query.after, maxCount: query.maxCount)
+      if case .success(let found) = next, found.isEmpty, NIODeadline.now() < deadline, !isDraining {
+        continue
+      }
+      return next
+    }
+  }
+}

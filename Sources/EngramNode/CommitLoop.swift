@@ -1,0 +1,258 @@
+internal import EngramCore
+internal import EngramCrypto
+internal import EngramStore
+import Foundation
+internal import Logging
+
+/// What one group commit collects: the store's transaction, receipts to be signed together, mailboxes that
+/// got work, and what is to be called once everything is on disk. Lives on the commit thread for one group.
+final class CommitGroup {
+  let transaction: StoreTransaction
+  let nowMs: UInt64
+  private(set) var receipts: [ReceiptBody] = []
+  private(set) var completions: [@Sendable (SignedReceipts) -> Void] = []
+  private(set) var woken: Set<Int64> = []
+  private var allocated: [Int64: (first: UInt64, next: UInt64)] = [:]
+
+  init(_ transaction: StoreTransaction, nowMs: UInt64) {
+    self.transaction = transaction
+    self.nowMs = nowMs
+  }
+
+  /// The next number of a mailbox. Counted in memory and written once per group: a row update per delivery
+  /// would cost as much as the delivery.
+  func nextSeq(_ mailbox: Int64) throws -> UInt64 {
+    if allocated[mailbox] == nil {
+      let first = try transaction.highestSeq(mailbox) + 1
+      allocated[mailbox] = (first, first)
+    }
+    guard let counter = allocated[mailbox] else { preconditionFailure("set above") }
+    allocated[mailbox] = (counter.first, counter.next + 1)
+    woken.insert(mailbox)
+    return counter.next
+  }
+
+  /// Queues a statement for the group's one signature; the index finds it in `SignedReceipts`.
+  func sign(_ body: ReceiptBody) -> Int {
+    receipts.append(body)
+    return receipts.count - 1
+  }
+
+  /// Called on the commit thread after the group is on disk.
+  func afterCommit(_ completion: @escaping @Sendable (SignedReceipts) -> Void) {
+    completions.append(completion)
+  }
+
+  /// Writes the mailbox counters; the last step inside the transaction.
+  func writeCounters() throws {
+    for (mailbox, counter) in allocated {
+      let first = try transaction.takeSeqs(mailbox, count: Int(counter.next - counter.first))
+      precondition(first == counter.first, "only the commit thread takes numbers")
+    }
+  }
+
+  /// Forgets what a failed command queued after `mark`. Numbers it took stay unused: gaps are legal.
+  func rollBack(to mark: Mark) {
+    receipts.removeSubrange(mark.receipts...)
+    completions.removeSubrange(mark.completions...)
+  }
+
+  struct Mark {
+    let receipts: Int
+    let completions: Int
+  }
+  var mark: Mark { Mark(receipts: receipts.count, completions: completions.count) }
+}
+
+/// The receipts of one group, signed under one Merkle root.
+struct SignedReceipts: Sendable {
+  private let encoded: [[UInt8]]
+  init(_ encoded: [[UInt8]]) { self.encoded = encoded }
+  subscript(index: Int) -> [UInt8] { encoded[index] }
+}
+
+/// A unit of work for the commit thread. `perform` runs inside a savepoint of the group's transaction.
+struct CommitCommand: Sendable {
+  /// Messages, receipts or rows in it; bounds the group and the queue.
+  let weight: Int
+  let perform: @Sendable (CommitGroup) throws -> Void
+  /// Nothing of the command was stored.
+  let refused: @Sendable (ErrorCode) -> Void
+}
+
+/// The one thread that writes. Takes whatever is queued, greedily, and never waits for more (a linger showed
+/// no gain); commits it in one transaction; only then answers. What a crash means: before the commit nothing
+/// of the group happened and nobody was told; after it everything did, and who was not told asks again and is
+/// answered as a duplicate.
+final class CommitLoop: Sendable {
+  struct Hooks: Sendable {
+    let sign: @Sendable ([ReceiptBody]) -> [[UInt8]]
+    let wake: @Sendable (Set<Int64>) -> Void
+    /// An fsync failed: what is on disk is unknown, so the process must end (never retried).
+    let fatal: @Sendable (StoreError) -> Void
+  }
+
+  private struct State {
+    var queue: [CommitCommand] = []
+    var queuedWeight = 0
+    var isStopping = false
+    var isStopped = false
+  }
+
+  // @unchecked members are guarded by `condition`.
+  private final class Shared: @unchecked Sendable {
+    let condition = NSCondition()
+    var state = State()
+    var lastFailure: ErrorCode?
+  }
+
+  private let shared = Shared()
+  private let store: Store
+  private let clock: any Clock
+  private let groupMax: Int
+  private let queueMax: Int
+  private let hooks: Hooks
+  private let log: Logger
+  private let metrics: NodeMetrics
+
+  init(
+    store: Store, clock: any Clock, settings: NodeSettings, hooks: Hooks, metrics: NodeMetrics, log: Logger
+  ) {
+    (self.store, self.clock, self.hooks, self.metrics, self.log) = (store, clock, hooks, metrics, log)
+    (groupMax, queueMax) = (settings.groupCommitMax, settings.queuedMessagesMax)
+  }
+
+  func start() {
+    let thread = Thread { [self] in run() }
+    thread.name = "engram-commit"
+    thread.start()
+  }
+
+  /// Commits what is queued and ends the thread; later commands are refused.
+  func stop() {
+    let condition = shared.condition
+    condition.lock()
+    shared.state.isStopping = true
+    condition.broadcast()
+    while !shared.state.isStopped { condition.wait() }
+    condition.unlock()
+  }
+
+  /// The failure of the last commit, nil when it succeeded.
+  var lastFailure: ErrorCode? {
+    shared.condition.lock()
+    defer { shared.condition.unlock() }
+    return shared.lastFailure
+  }
+
+  func submit(_ command: CommitCommand) {
+    let condition = shared.condition
+    condition.lock()
+    let refusal: ErrorCode? =
+      shared.state.isStopping
+      ? .shuttingDown : shared.state.queuedWeight + command.weight > queueMax ? .overloaded : nil
+    if refusal == nil {
+      shared.state.queue.append(command)
+      shared.state.queuedWeight += command.weight
+      condition.signal()
+    }
+    condition.unlock()
+    if let refusal { command.refused(refusal) }
+  }
+
+  private func run() {
+    while let group = nextGroup() { commit(group) }
+    let condition = shared.condition
+    condition.lock()
+    shared.state.isStopped = true
+    condition.broadcast()
+    condition.unlock()
+  }
+
+  /// Blocks until there is work; nil when stopping and everything is done.
+  private func nextGroup() -> [CommitCommand]? {
+    let condition = shared.condition
+    condition.lock()
+    defer { condition.unlock() }
+    while shared.state.queue.isEmpty {
+      if shared.state.isStopping { return nil }
+      condition.wait()
+    }
+    var weight = 0
+    let end =
+      shared.state.queue.firstIndex { command in
+        defer { weight += command.weight }
+        return weight >= groupMax
+      } ?? shared.state.queue.endIndex
+    let group = Array(shared.state.queue[..<end])
+    shared.state.queue.removeSubrange(..<end)
+    shared.state.queuedWeight -= group.reduce(0) { $0 + $1.weight }
+    return group
+  }
+
+  private func commit(_ commands: [CommitCommand]) {
+    do {
+      let (group, refusals) = try store.write { transaction in
+        let group = CommitGroup(transaction, nowMs: clock.nowMs())
+        let refusals = try perform(commands, in: group)
+        try group.writeCounters()
+        return (Unchecked(group), refusals)
+      }
+      note(failure: nil)
+      finish(group.value, refusals: refusals)
+    } catch {
+      fail(commands, with: error)
+    }
+  }
+
+  private func perform(
+    _ commands: [CommitCommand], in group: CommitGroup
+  ) throws -> [(@Sendable (ErrorCode) -> Void, ErrorCode)] {
+    var refusals: [(@Sendable (ErrorCode) -> Void, ErrorCode)] = []
+    for command in commands {
+      let mark = group.mark
+      do {
+        try group.transaction.savepoint { try command.perform(group) }
+      } catch let code as ErrorCode {
+        group.rollBack(to: mark)
+        refusals.append((command.refused, code))
+      } catch let error as StoreError where error.code == .damagedRow {
+        group.rollBack(to: mark)
+        metrics.add(.damagedRows)
+        log.error("a stored row is damaged", metadata: ["error": "\(error)"])
+        refusals.append((command.refused, .damagedRow))
+      }
+    }
+    return refusals
+  }
+
+  private func finish(_ group: CommitGroup, refusals: [(@Sendable (ErrorCode) -> Void, ErrorCode)]) {
+    metrics.add(.commits)
+    let signed = SignedReceipts(hooks.sign(group.receipts))
+    for completion in group.completions { completion(signed) }
+    for (refused, code) in refusals { refused(code) }
+    hooks.wake(group.woken)
+  }
+
+  private func fail(_ commands: [CommitCommand], with error: any Error) {
+    let storeError = error as? StoreError
+    let code = storeError?.code ?? (error as? ErrorCode) ?? .internalError
+    note(failure: code)
+    metrics.add(.commitFailures)
+    log.error("a commit failed", metadata: ["code": "\(code.name)"])
+    for command in commands { command.refused(code) }
+    if let storeError, storeError == .fsyncFailed { hooks.fatal(storeError) }
+  }
+
+  private func note(failure: ErrorCode?) {
+    shared.condition.lock()
+    shared.lastFailure = failure
+    shared.condition.unlock()
+  }
+}
+
+/// Carries a value across a generic closure that asks for Sendable although both sides run on one thread.
+private struct Unchecked<Value>: @unchecked Sendable {
+  let value: Value
+  init(_ value: Value) { self.value = value }
+}

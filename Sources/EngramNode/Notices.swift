@@ -1,0 +1,65 @@
+internal import EngramCore
+internal import EngramCrypto
+internal import EngramStore
+
+/// Receipts on their way home, gathered per mailbox so that a batch costs one row and not one per receipt.
+struct NoticeBatch {
+  /// A row stays small enough for one frame with room to spare.
+  private static let receiptsPerRowMax = 256
+  private static let rowBytesMax = 192 << 10
+
+  private var pending: [Int64: [[UInt8]]] = [:]
+
+  mutating func add(_ receipt: [UInt8], to mailbox: Int64) { pending[mailbox, default: []].append(receipt) }
+
+  /// Writes the rows, mailboxes in ascending order.
+  func write(in group: CommitGroup) throws {
+    for (mailbox, receipts) in pending.sorted(by: { $0.key < $1.key }) {
+      var row = FieldWriter(capacity: 4_096)
+      var count = 0
+      for receipt in receipts {
+        if count == Self.receiptsPerRowMax || row.bytes.count + receipt.count > Self.rowBytesMax {
+          try flush(&row, &count, mailbox, group)
+        }
+        row.field(receipt)
+        count += 1
+      }
+      try flush(&row, &count, mailbox, group)
+    }
+  }
+
+  private func flush(_ row: inout FieldWriter, _ count: inout Int, _ mailbox: Int64, _ group: CommitGroup)
+    throws
+  {
+    guard count > 0 else { return }
+    try group.transaction.insertNotice(mailbox: mailbox, seq: try group.nextSeq(mailbox), bytes: row.bytes)
+    (row, count) = (FieldWriter(capacity: 4_096), 0)
+  }
+}
+
+extension Node {
+  /// Where receipts about a message of this sender go: the device's own mailbox, or its node's. Nil when
+  /// neither is known any more; the receipt is then dropped, for nobody is left to read it.
+  func homeMailbox(of sender: Address, kid: Kid, in group: CommitGroup) throws -> Int64? {
+    if sender.node == identity.name { return try roster.device(kid, in: group.transaction)?.mailbox }
+    return roster.peer(sender.node)?.receipts
+  }
+
+  /// Signs statements of our own at once, because they are stored in this transaction, and sends them home.
+  func post(_ bodies: [ReceiptBody], towards sender: Address, kid: Kid, in group: CommitGroup) throws {
+    guard let mailbox = try homeMailbox(of: sender, kid: kid, in: group) else { return }
+    var notices = NoticeBatch()
+    for receipt in signReceipts(bodies, with: identity.key) { notices.add(receipt, to: mailbox) }
+    try notices.write(in: group)
+  }
+
+  /// A statement about a stored message, for one recipient or for the whole.
+  func statement(
+    _ state: ReceiptState, code: ErrorCode, about info: MessageInfo, messageID: MessageID, atMs: UInt64
+  ) -> ReceiptBody {
+    ReceiptBody(
+      role: info.origin == 0 ? .homeNode : .recipientNode, issuerName: identity.name.text,
+      issuerKey: identity.id.key, envelope: info.envelopeID, sender: info.sender, senderKid: info.senderKid,
+      messageID: messageID, state: state, code: code, atMs: atMs)
+  }
+}

@@ -1,0 +1,53 @@
+internal import EngramCore
+internal import EngramCrypto
+
+/// Where a message goes: one destination per mailbox, with the recipients (slots) it serves.
+struct Routes: Equatable {
+  struct Destination: Equatable {
+    let mailbox: Int64
+    var slots: [Int]
+  }
+  struct Unreachable: Equatable {
+    let slot: Int
+    let code: ErrorCode
+  }
+  var destinations: [Destination] = []
+  var unreachable: [Unreachable] = []
+}
+
+/// Recipients to mailboxes: our own devices directly, everybody else's through their peer, once per peer.
+/// From a peer nothing is forwarded (`mayForward` false): relaying needs a grant.
+func route(
+  _ recipients: [Recipient], home: NodeName, mayForward: Bool, device: (Kid) throws -> KnownDevice?,
+  peer: (NodeName) -> KnownPeer?
+) rethrows -> Routes {
+  var routes = Routes()
+  var positions: [Int64: Int] = [:]
+  func add(_ mailbox: Int64, _ slot: Int) {
+    if let position = positions[mailbox] {
+      routes.destinations[position].slots.append(slot)
+    } else {
+      positions[mailbox] = routes.destinations.count
+      routes.destinations.append(Routes.Destination(mailbox: mailbox, slots: [slot]))
+    }
+  }
+  for (slot, recipient) in recipients.enumerated() {
+    if recipient.address.node == home {
+      let known = try device(recipient.kid)
+      if let known, let mailbox = known.mailbox, known.certificate.body.address == recipient.address,
+        !known.isDisabled, known.list.isActive(recipient.kid)
+      {
+        add(mailbox, slot)
+      } else {
+        routes.unreachable.append(Routes.Unreachable(slot: slot, code: .unknownRecipient))
+      }
+    } else if mayForward {
+      if let known = peer(recipient.address.node), known.peer.isEnabled {
+        add(known.envelopes, slot)
+      } else {
+        routes.unreachable.append(Routes.Unreachable(slot: slot, code: .noRoute))
+      }
+    }
+  }
+  return routes
+}

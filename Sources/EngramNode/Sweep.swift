@@ -1,0 +1,112 @@
+internal import EngramCore
+internal import EngramCrypto
+internal import EngramStore
+import Foundation
+internal import Logging
+import Synchronization
+
+/// Ends what has run out: messages past their expiry (with receipts to their senders), deduplication rows,
+/// used tokens, invites, sessions. Runs once a second and commits only when there is something to do.
+final class Sweeper: Sendable {
+  /// Deliveries ended in one command, so that a large backlog does not hold up other commits.
+  static let batchMax = 200
+  private static let intervalSeconds = 1.0
+  /// Tokens and invites are few; looking at them once a minute is enough.
+  private static let slowEvery = 60
+
+  private struct State {
+    var isStopping = false
+    var round = 0
+    var lastWallMs: UInt64 = 0
+    var lastUptimeMs: UInt64 = 0
+    var purgingPausedUntilMs: UInt64 = 0
+  }
+  private let state = Mutex(State())
+  private let clock: any Clock
+
+  init(clock: any Clock) { self.clock = clock }
+
+  func start(_ round: @escaping @Sendable (_ slow: Bool, _ mayPurge: Bool) -> Void) {
+    let thread = Thread { [self] in
+      while !state.withLock({ $0.isStopping }) {
+        let (slow, mayPurge) = next()
+        round(slow, mayPurge)
+        Thread.sleep(forTimeInterval: Self.intervalSeconds)
+      }
+    }
+    thread.name = "engram-sweep"
+    thread.start()
+  }
+
+  func stop() { state.withLock { $0.isStopping = true } }
+
+  /// A wall clock that jumps against the monotonic one pauses purging: rows that deduplicate must not be
+  /// dropped on the word of a wrong clock.
+  private func next() -> (slow: Bool, mayPurge: Bool) {
+    let wall = clock.nowMs()
+    let uptime = UInt64(ProcessInfo.processInfo.systemUptime * 1_000)
+    return state.withLock { state in
+      state.round += 1
+      let expected = state.lastWallMs + (uptime - state.lastUptimeMs)
+      let jump = state.lastWallMs == 0 ? 0 : wall > expected ? wall - expected : expected - wall
+      if jump > Limits.clockSkewMs { state.purgingPausedUntilMs = uptime + Limits.dedupeGraceMs }
+      (state.lastWallMs, state.lastUptimeMs) = (wall, uptime)
+      return (state.round % Self.slowEvery == 1, uptime >= state.purgingPausedUntilMs)
+    }
+  }
+}
+
+extension Node {
+  static let purgedThroughKey = "purged-through-ms"
+
+  /// One round of housekeeping; called by the sweeper's thread, and by tests directly.
+  package func sweep(slow: Bool = true, mayPurge: Bool = true) {
+    let now = clock.nowMs()
+    sessions.removeExpired(nowMs: now)
+    if let due = try? reading({ try $0.expired(nowMs: now, limit: 1) }), !due.isEmpty { expire() }
+    guard slow else { return }
+    commitLoop.submit(
+      CommitCommand(weight: 1) { [self] group in
+        _ = try group.transaction.purgeTokens(nowMs: group.nowMs)
+        _ = try group.transaction.purgeInvites(nowMs: group.nowMs)
+        if mayPurge { try purge(in: group) }
+      } refused: { _ in
+      })
+  }
+
+  private func expire() {
+    commitLoop.submit(
+      CommitCommand(weight: Sweeper.batchMax) { [self] group in
+        let due = try group.transaction.expired(nowMs: group.nowMs, limit: Sweeper.batchMax)
+        for delivery in due {
+          let id = try messageID(mailbox: delivery.mailbox, seq: delivery.seq, in: group)
+          guard let removed = try group.transaction.removeDelivery(delivery.mailbox, seq: delivery.seq),
+            let id
+          else {
+            continue
+          }
+          metrics.add(.expired)
+          let body = statement(
+            .expired, code: .expired, about: removed.info, messageID: id, atMs: group.nowMs)
+          try post([body], towards: removed.info.sender, kid: removed.info.senderKid, in: group)
+        }
+        if due.count == Sweeper.batchMax { group.afterCommit { [self] _ in expire() } }
+      } refused: { [log] code in
+        log.warning("expiry was not committed", metadata: ["code": "\(code.name)"])
+      })
+  }
+
+  /// Drops finished rows whose expiry lies further back than the grace, and remembers how far: what expires
+  /// at or before that is refused from then on, whatever the clock says.
+  private func purge(in group: CommitGroup) throws {
+    guard group.nowMs > Limits.dedupeGraceMs else { return }
+    let (count, highest) = try group.transaction.purgeMessages(
+      expiredBefore: group.nowMs - Limits.dedupeGraceMs, limit: 10_000)
+    guard count > 0, highest > purgedThroughMs else { return }
+    try group.transaction.setValue(bigEndianBytes(highest), for: Self.purgedThroughKey)
+    group.afterCommit { [self] _ in
+      metrics.add(.purged, count)
+      notePurged(through: highest)
+    }
+  }
+}

@@ -1,0 +1,88 @@
+internal import EngramCore
+
+extension StoreSnapshot {
+  package func mailbox(_ kind: MailboxKind, owner: [UInt8]) throws(StoreError) -> Int64? {
+    try first(
+      "SELECT id FROM mailbox WHERE kind = ? AND owner = ?", [.integer(kind.rawValue), .bytes(owner)],
+      .mailbox
+    ) { try $0.integer(0) }
+  }
+
+  /// The highest number ever taken in this mailbox; 0 when none was.
+  package func highestSeq(_ mailbox: Int64) throws(StoreError) -> UInt64 {
+    let next = try first("SELECT next_seq FROM mailbox WHERE id = ?", [.integer(mailbox)], .mailbox) {
+      try $0.ordered(0)
+    }
+    guard let next, next >= 1 else { throw .missing(.mailbox) }
+    return next - 1
+  }
+
+  /// Numbers still waiting in this mailbox: deliveries (whatever their slots) and notices.
+  package func pendingCount(_ mailbox: Int64) throws(StoreError) -> Int {
+    let sql = """
+      SELECT (SELECT count(DISTINCT seq) FROM delivery WHERE mailbox = ?1)
+        + (SELECT count(*) FROM notice WHERE mailbox = ?1)
+      """
+    return try first(sql, [.integer(mailbox)], .mailbox) { try $0.count(0) } ?? 0
+  }
+
+  /// Notices after a number, ascending; always at least one if there is any, then as many as fit.
+  /// - Throws: `damaged` when the first one does not match its check sum; a later one only ends the list.
+  package func notices(
+    _ mailbox: Int64, after seq: UInt64, maxCount: Int, maxBytes: Int
+  ) throws(StoreError) -> [NoticeRow] {
+    var rows: [NoticeRow] = []
+    var total = 0
+    let sql = "SELECT seq, bytes, check_sum FROM notice WHERE mailbox = ? AND seq > ? ORDER BY seq"
+    try each(sql, [.integer(mailbox), .bound(seq)], .notice, key: 0) { fields in
+      guard rows.count < maxCount else { return false }
+      let bytes = try fields.bytes(1)
+      guard try checkSum(bytes) == fields.bytes(2) else {
+        if rows.isEmpty { throw fields.damaged }
+        return false
+      }
+      total += bytes.count
+      guard rows.isEmpty || total <= maxBytes else { return false }
+      rows.append(NoticeRow(seq: try fields.ordered(0), bytes: bytes))
+      return true
+    }
+    return rows
+  }
+}
+
+extension StoreTransaction {
+  /// Finds or makes a mailbox.
+  package func createMailbox(_ kind: MailboxKind, owner: [UInt8]) throws(StoreError) -> Int64 {
+    if let id = try mailbox(kind, owner: owner) { return id }
+    try execute(
+      "INSERT INTO mailbox (kind, owner, next_seq) VALUES (?, ?, 1)",
+      [.integer(kind.rawValue), .bytes(owner)])
+    return lastInsertedRow
+  }
+
+  /// Takes `count` consecutive numbers, starting at 1 in a new mailbox, and returns the first. They are never
+  /// given out again unless this transaction fails.
+  package func takeSeqs(_ mailbox: Int64, count: Int) throws(StoreError) -> UInt64 {
+    let sql = "UPDATE mailbox SET next_seq = next_seq + ?2 WHERE id = ?1 RETURNING next_seq - ?2"
+    let taken = try first(sql, [.integer(mailbox), .integer(count)], .mailbox) { try $0.ordered(0) }
+    guard let taken else { throw .missing(.mailbox) }
+    return taken
+  }
+
+  package func insertNotice(mailbox: Int64, seq: UInt64, bytes: [UInt8]) throws(StoreError) {
+    try execute(
+      "INSERT INTO notice (mailbox, seq, bytes, check_sum) VALUES (?, ?, ?, ?)",
+      [.integer(mailbox), .ordered(seq), .bytes(bytes), .bytes(checkSum(bytes))])
+  }
+
+  /// - Returns: false when there was none.
+  package func removeNotice(_ mailbox: Int64, seq: UInt64) throws(StoreError) -> Bool {
+    try execute("DELETE FROM notice WHERE mailbox = ? AND seq = ?", [.integer(mailbox), .bound(seq)]) > 0
+  }
+
+  /// Removes everything up to and including a number, and tells how many.
+  @discardableResult
+  package func removeNotices(_ mailbox: Int64, through seq: UInt64) throws(StoreError) -> Int {
+    try execute("DELETE FROM notice WHERE mailbox = ? AND seq <= ?", [.integer(mailbox), .bound(seq)])
+  }
+}

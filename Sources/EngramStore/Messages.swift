@@ -1,0 +1,103 @@
+package import EngramCore
+
+/// The columns that `messageInfo` decodes, in its order, from `message`.
+let infoColumns = """
+  seq, dedupe, envelope_id, sender, sender_kid, type, priority, created_ms, expires_ms,
+  not_before_ms, origin, accepted_ms, open, check_sum, info_sum
+  """
+/// Where columns after `infoColumns` begin.
+let infoColumnCount = 15
+
+/// A message's row and the sum its bytes must have.
+struct CheckedInfo {
+  let info: MessageInfo
+  let checkSum: [UInt8]
+}
+
+/// Decodes and checks everything but the bytes.
+func messageInfo(_ fields: Fields) throws(StoreError) -> CheckedInfo {
+  guard let type = UInt8(exactly: try fields.integer(5)).flatMap(MessageType.init(rawValue:)),
+    let priority = UInt8(exactly: try fields.integer(6)).flatMap(Priority.init(rawValue:))
+  else { throw fields.damaged }
+  let info = MessageInfo(
+    message: try fields.integer(0), dedupe: try fields.identifier(1, as: Digest.self),
+    envelopeID: try fields.identifier(2, as: EnvelopeID.self), sender: try fields.address(3),
+    senderKid: try fields.identifier(4, as: Kid.self), type: type, priority: priority,
+    createdMs: try fields.bits(7), expiresMs: try fields.ordered(8), notBeforeMs: try fields.bits(9),
+    origin: try fields.integer(10), acceptedMs: try fields.bits(11), open: try fields.count(12))
+  let sum = try fields.bytes(13)
+  guard infoSum(info, checkSum: sum) == (try fields.bytes(14)) else { throw fields.damaged }
+  return CheckedInfo(info: info, checkSum: sum)
+}
+
+extension StoreSnapshot {
+  /// The message with this deduplication key, done or not.
+  package func message(_ dedupe: Digest) throws(StoreError) -> MessageRow? {
+    let found = try first(
+      "SELECT \(infoColumns) FROM message WHERE dedupe = ?", [.bytes(dedupe.bytes)], .message, key: 0,
+      messageInfo)
+    guard let found else { return nil }
+    return MessageRow(info: found.info, bytes: try body(of: found))
+  }
+
+  /// The bytes of an open message, checked; nil for one that is done.
+  func body(of message: CheckedInfo) throws(StoreError) -> [UInt8]? {
+    let number = message.info.message
+    let sql = "SELECT bytes FROM body WHERE message = ?"
+    guard let bytes = try first(sql, [.integer(number)], .message, { try $0.bytes(0) }) else {
+      guard message.info.open == 0 else { throw .damaged(.message, row: number) }
+      return nil
+    }
+    guard checkSum(bytes) == message.checkSum else { throw .damaged(.message, row: number) }
+    return bytes
+  }
+}
+
+extension StoreTransaction {
+  /// Stores a message unless its deduplication key is there already, in which case nothing changes.
+  /// - Throws: `outOfRange` for an expiry above 2^63 - 1; `damaged` when the row that is there cannot be
+  ///   trusted.
+  package func insertMessage(_ message: NewMessage) throws(StoreError) -> InsertOutcome {
+    let sum = checkSum(message.bytes)
+    let sql = """
+      INSERT INTO message (dedupe, envelope_id, sender, sender_kid, type, priority, created_ms, expires_ms,
+        not_before_ms, origin, accepted_ms, open, check_sum, info_sum)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (dedupe) DO NOTHING
+      """
+    let inserted = try execute(
+      sql,
+      [
+        .bytes(message.dedupe.bytes), .bytes(message.envelopeID.bytes), .text(message.sender.text),
+        .bytes(message.senderKid.bytes), .integer(Int64(message.type.rawValue)),
+        .integer(Int64(message.priority.rawValue)), .bits(message.createdMs), .ordered(message.expiresMs),
+        .bits(message.notBeforeMs), .integer(message.origin), .bits(message.acceptedMs),
+        .integer(message.openDeliveries), .bytes(sum), .bytes(infoSum(message.info, checkSum: sum)),
+      ])
+    guard inserted == 1 else { return try known(message.dedupe) }
+    let number = lastInsertedRow
+    // A message without deliveries (everything about it was decided at once) only serves deduplication.
+    if message.openDeliveries > 0 {
+      try execute(
+        "INSERT INTO body (message, bytes) VALUES (?, ?)", [.integer(number), .bytes(message.bytes)])
+    }
+    return .inserted(message: number)
+  }
+
+  private func known(_ dedupe: Digest) throws(StoreError) -> InsertOutcome {
+    let found = try first(
+      "SELECT \(infoColumns) FROM message WHERE dedupe = ?", [.bytes(dedupe.bytes)], .message, key: 0,
+      messageInfo)
+    guard let found else { throw .missing(.message) }
+    return .exists(envelope: found.info.envelopeID, acceptedMs: found.info.acceptedMs)
+  }
+
+  /// Counts `done` deliveries off; with the last one the bytes go, and `secure_delete` overwrites them.
+  /// - Returns: the message as it is now.
+  func settle(_ message: Int64, done: Int) throws(StoreError) -> MessageInfo {
+    let sql = "UPDATE message SET open = max(0, open - ?) WHERE seq = ? RETURNING \(infoColumns)"
+    let row = try first(sql, [.integer(done), .integer(message)], .message, key: 0, messageInfo)
+    guard let row else { throw .damaged(.message, row: message) }
+    if row.info.open == 0 { try execute("DELETE FROM body WHERE message = ?", [.integer(message)]) }
+    return row.info
+  }
+}

@@ -1,0 +1,76 @@
+import ArgumentParser
+import EngramConfig
+import EngramCore
+import Foundation
+
+/// An error as a command line says it: lower case, no final stop, what to do on a line of its own.
+struct Failure: Error, CustomStringConvertible {
+  /// sysexits.h, the part that applies.
+  enum Code: Int32 {
+    case failed = 1
+    case unavailable = 69
+    case cannotCreate = 73
+    case ioError = 74
+    case temporary = 75
+    case notAllowed = 77
+    case configuration = 78
+  }
+
+  let code: Code
+  let message: String
+  var hint: String?
+
+  init(_ code: Code, _ message: String, hint: String? = nil) {
+    (self.code, self.message, self.hint) = (code, message, hint)
+  }
+
+  init(_ error: ConfigurationError) {
+    self.init(.configuration, "the configuration is wrong\n\(error.description)")
+  }
+
+  var description: String { message + (hint.map { "\nhint: \($0)" } ?? "") }
+}
+
+/// Runs a command's body and turns failures into a message on standard error and an exit code.
+func reporting(_ body: () async throws -> Void) async throws {
+  do { try await body() } catch let failure as Failure {
+    writeError("engram-node: \(failure)")
+    throw ExitCode(failure.code.rawValue)
+  } catch let error as ConfigurationError {
+    writeError("engram-node: \(Failure(error))")
+    throw ExitCode(Failure.Code.configuration.rawValue)
+  }
+}
+
+func writeError(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
+
+/// Left-aligned columns under a header, for people; `--json` is for programs.
+func printTable(_ header: [String], _ rows: [[String]]) {
+  let all = [header] + rows
+  let widths = header.indices.map { column in all.map { $0[column].count }.max() ?? 0 }
+  for row in all {
+    let cells = zip(row, widths).map { $0.padding(toLength: $1, withPad: " ", startingAt: 0) }
+    var line = cells.joined(separator: "  ")
+    while line.last == " " { line.removeLast() }
+    print(line)
+  }
+}
+
+/// `2026-11-21 13:05:09Z`
+func timeText(_ milliseconds: UInt64) -> String {
+  let style = Date.ISO8601FormatStyle(dateTimeSeparator: .space)
+  return Date(timeIntervalSince1970: Double(milliseconds) / 1_000).formatted(style)
+}
+
+/// JSON between node and command line, and of peer cards: `snake_case` outside, `lowerCamelCase` in the code.
+func wireDecoder() -> JSONDecoder {
+  let decoder = JSONDecoder()
+  decoder.keyDecodingStrategy = .convertFromSnakeCase
+  return decoder
+}
+
+func wireEncoder() -> JSONEncoder {
+  let encoder = JSONEncoder()
+  encoder.keyEncodingStrategy = .convertToSnakeCase
+  return encoder
+}
