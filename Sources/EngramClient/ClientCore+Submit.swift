@@ -81,18 +81,14 @@ extension ClientCore {
     }
   }
 
-  /// Tries drafts again that waited for keys.
+  /// Tries drafts again that waited for keys. Those that expired stay listed, without their body.
   func sealQueued() async {
-    guard let queued = try? await read({ try $0.queued(limit: ClientLimits.sealedPerCommit) }),
-      !queued.isEmpty
-    else {
-      return
-    }
+    let now = nowMs()
+    let queued = try? await read { try $0.queuedAlive(limit: ClientLimits.sealedPerCommit) }
     var resolved: [Address: Result<[SealableDevice], EngramError>] = [:]
-    for row in queued {
-      let draft = row.draft
-      guard nowMs() < draft.expiresMs else {
-        try? await commit { try $0.dequeue(draft.messageID) }
+    for draft in (queued ?? []).map(\.draft) {
+      guard now < draft.expiresMs else {
+        try? await commit { try $0.expireQueued(draft) }
         continue
       }
       switch await devices(of: draft, &resolved) {

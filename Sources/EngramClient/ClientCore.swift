@@ -20,7 +20,9 @@ enum ClientLimits {
   /// First and longest wait before a live connection is tried again; drawn between zero and the current one.
   static let reconnectMs = 250
   static let reconnectMsMax = 30_000
-  /// How often a live connection looks after prekeys and the outbox.
+  /// Between two looks at the reader's lock.
+  static let receiverPollMs = 50
+  /// How often a client looks after prekeys and the outbox.
   static let maintenanceSeconds = 600
 }
 
@@ -33,6 +35,7 @@ final class ClientCore: Sendable {
   let nowMs: @Sendable () -> UInt64
   let credentials = CredentialCache()
   private let live = Mutex<LiveLink?>(nil)
+  private let lastMaintenanceMs = Mutex<UInt64?>(nil)
   private let queue = DispatchQueue(label: "engram.client.store")
 
   init(
@@ -68,9 +71,21 @@ final class ClientCore: Sendable {
     }
   }
 
+  /// `maintain`, unless that was done a short while ago: it costs an fsync. What fails is tried again next
+  /// time.
+  func maintainIfDue() async {
+    let now = nowMs()
+    let isDue = lastMaintenanceMs.withLock { last in
+      last.map { now >= $0 + UInt64(ClientLimits.maintenanceSeconds) * 1_000 } ?? true
+    }
+    guard isDue else { return }
+    do { try await maintain() } catch { lastMaintenanceMs.withLock { $0 = nil } }
+  }
+
   /// Replaces the signed prekey when it is a day old, publishes one that is not, and erases what has run out.
   /// The secret is on the disk before the node hears of the key.
   func maintain() async throws {
+    lastMaintenanceMs.withLock { $0 = nowMs() }
     let (now, account, device) = (nowMs(), account, device)
     let current = try await commit { rows -> PrekeyRow? in
       try rows.purge(nowMs: now)

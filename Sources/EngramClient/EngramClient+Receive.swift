@@ -14,7 +14,7 @@ extension EngramClient {
       try await mailbox.begin()
       let deadline = core.nowMs() + UInt64(Swift.max(waitSeconds, 0)) * 1_000
       var messages = try await mailbox.take(max: max)
-      try? await core.maintain()
+      await core.maintainIfDue()
       try? await core.deliverLeftOvers()
       while messages.isEmpty {
         let now = core.nowMs()

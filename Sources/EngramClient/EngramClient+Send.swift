@@ -25,7 +25,7 @@ extension EngramClient {
   /// - Throws: `EngramError` when the local store fails.
   public func sendBatch(_ messages: [OutgoingMessage]) async throws -> [SentMessage] {
     try await publicly {
-      try? await core.maintain()
+      await core.maintainIfDue()
       await core.sealQueued()
       let now = core.nowMs()
       var drafts: [Draft?] = []

@@ -71,7 +71,7 @@ struct LiveReader: Sendable {
   private func connectOnce() async throws -> Bool {
     let link: LiveLink
     do {
-      try await core.maintain()
+      await core.maintainIfDue()
       try await core.deliverLeftOvers()
       link = LiveLink(try await core.api.realtime())
     } catch let error as EngramError where error.kind == .unreachable { return false }
@@ -100,7 +100,7 @@ struct LiveReader: Sendable {
     while !Task.isCancelled {
       _ = try? await client.resendOutbox()
       try? await Task.sleep(for: .seconds(ClientLimits.maintenanceSeconds))
-      try? await core.maintain()
+      await core.maintainIfDue()
     }
   }
 

@@ -12,17 +12,15 @@ actor Mailbox {
 
   init(core: ClientCore) { self.core = core }
 
-  /// Takes the reader's lock of the home and does what was left over from the last time.
+  /// Takes the reader's lock of the home, waiting for another process for a while.
+  /// - Throws: `busy`.
   func begin() async throws {
-    guard lock == nil else { return }
-    let path = core.store.home + "/receive.lock"
-    let fresh = try await core.offThread {
-      let lock = try HomeLock(path: path)
-      try lock.acquire()
-      return lock
+    var waitedMs = 0
+    while !tryBegin() {
+      guard waitedMs < ClientStoreLimits.lockWaitMs else { throw ClientStoreError.busy }
+      try await Task.sleep(for: .milliseconds(ClientLimits.receiverPollMs))
+      waitedMs += ClientLimits.receiverPollMs
     }
-    guard lock == nil else { return fresh.release() }
-    lock = fresh
   }
 
   /// Whether this process may receive, without waiting for another one.

@@ -38,6 +38,7 @@ extension OutboxEntry {
   }
 
   init(_ row: QueuedRow) {
+    let isExpired = row.code == .expired
     let reason =
       row.code == .none
       ? EngramError(.unreachable, name: "keys-not-available", "a recipient's keys cannot be had now")
@@ -45,7 +46,8 @@ extension OutboxEntry {
     self.init(
       messageID: row.draft.messageID.description, envelopeID: nil,
       recipients: row.draft.recipients.map(\.text),
-      state: .queued, reason: reason, createdMs: row.draft.createdMs, expiresMs: row.draft.expiresMs,
+      state: isExpired ? .refused : .queued, reason: reason, createdMs: row.draft.createdMs,
+      expiresMs: row.draft.expiresMs,
       attempts: row.attempts)
   }
 }

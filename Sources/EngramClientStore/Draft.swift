@@ -76,17 +76,27 @@ package struct QueuedRow: Sendable {
   package let code: ErrorCode
 }
 
+private let queuedColumns = "message_id, content, attempts, code"
+
 extension ClientSnapshot {
-  /// Messages that wait for keys, oldest first, bodies opened.
+  /// Messages that wait for keys or have waited too long, oldest first, bodies opened.
   package func queued(limit: Int) throws -> [QueuedRow] {
     try all(
-      "SELECT message_id, content, attempts, code FROM queued ORDER BY created_ms, message_id LIMIT ?",
-      [.number(limit)]
-    ) { c in
-      let plain = try opened(try c.bytes(1), at: place("queued", "content", try c.bytes(0)))
-      guard let draft = try? Draft(parsing: plain) else { throw ClientStoreError.damaged }
-      return QueuedRow(draft: draft, attempts: try c.count(2), code: try c.code(3))
-    }
+      "SELECT \(queuedColumns) FROM queued ORDER BY created_ms, message_id LIMIT ?", [.number(limit)],
+      queuedRow)
+  }
+
+  /// Those that still wait.
+  package func queuedAlive(limit: Int) throws -> [QueuedRow] {
+    try all(
+      "SELECT \(queuedColumns) FROM queued WHERE code <> ? ORDER BY created_ms, message_id LIMIT ?",
+      [.code(.expired), .number(limit)], queuedRow)
+  }
+
+  private func queuedRow(_ c: Columns) throws -> QueuedRow {
+    let plain = try opened(try c.bytes(1), at: place("queued", "content", try c.bytes(0)))
+    guard let draft = try? Draft(parsing: plain) else { throw ClientStoreError.damaged }
+    return QueuedRow(draft: draft, attempts: try c.count(2), code: try c.code(3))
   }
 
   package func queuedCount() throws -> Int {
@@ -112,6 +122,16 @@ extension ClientTransaction {
     try execute(
       "UPDATE queued SET attempts = attempts + 1, code = ? WHERE message_id = ?",
       [.code(code), .bytes(id.bytes)])
+  }
+
+  /// Nobody could be found to seal for in time: the body goes, the entry stays for the person who wrote it.
+  package func expireQueued(_ draft: Draft) throws {
+    var empty = draft
+    empty.body = []
+    let place = place("queued", "content", draft.messageID.bytes)
+    try execute(
+      "UPDATE queued SET content = ?, code = ? WHERE message_id = ?",
+      [.bytes(sealed(empty.encoded(), at: place)), .code(.expired), .bytes(draft.messageID.bytes)])
   }
 
   /// Takes a message off the queue: it was sealed in this transaction, or given up.

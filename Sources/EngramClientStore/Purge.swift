@@ -38,6 +38,7 @@ extension ClientTransaction {
       DELETE FROM receipt WHERE envelope_id IN (
         SELECT envelope_id FROM outbox WHERE state <> 1 AND expires_ms <= ?)
       """, [.number(sentHorizon)])
+    try execute("DELETE FROM queued WHERE expires_ms <= ?", [.number(sentHorizon)])
     try execute("DELETE FROM outbox WHERE state <> 1 AND expires_ms <= ?", [.number(sentHorizon)])
     try execute(
       "DELETE FROM alarm WHERE id <= (SELECT max(id) FROM alarm) - ?", [.number(alarmsKept)])

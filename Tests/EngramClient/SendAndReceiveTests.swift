@@ -105,6 +105,23 @@ struct SendAndReceiveTests {
     #expect(received.map(text) == ["later"] && received.first?.messageID == sent.messageID)
   }
 
+  @Test("a message that waits for keys longer than it lives is given up, visibly and without its body")
+  func queuedTooLong() async throws {
+    world.globex.set { $0.isReachable = false }
+    var options = SendOptions()
+    options.ttlSeconds = 60
+    _ = try await alice.send(to: [bob.address], body: Array("too late".utf8), options: options)
+    #expect(
+      try await alice.core.read { try $0.queued(limit: 9) }.map(\.draft.body) == [Array("too late".utf8)],
+      "control")
+    world.clock.advance(ms: 61_000)
+    world.globex.set { $0.isReachable = true }
+    #expect(try await alice.resendOutbox() == 0)
+    #expect(try await alice.outbox().map(\.state) == [.refused])
+    #expect(try await alice.core.read { try $0.queued(limit: 9) }.map(\.draft.body) == [[]])
+    #expect(try await bob.receive().isEmpty)
+  }
+
   @Test("a known recipient whose node is away is sealed for with the last known prekey, while it lasts")
   func lastKnownPrekey() async throws {
     _ = try await alice.send(to: [bob.address], body: [1])
