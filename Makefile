@@ -14,7 +14,7 @@ QUIET := $(shell [ -t 1 ] || echo --quiet)
 
 # Shows what passed and failed; the whole log, with what had started when a test crashed or hung, stays in
 # .build/test.log.
-run_tests = swift test --skip-build --disable-xctest $(1) 2>&1 </dev/null | tee .build/test.log \
+run_tests = swift test --skip-build --disable-xctest --no-parallel $(1) 2>&1 </dev/null | tee .build/test.log \
   | { grep --line-buffered -v '^◇' || true; }
 
 .PHONY: help

@@ -11,6 +11,7 @@ import NIOPosix
 import NIOTLS
 import Synchronization
 import TestSupport
+import Testing
 
 extension ManualClock: EngramNode.Clock {}
 extension SeededRandom: EngramNode.RandomSource {}
@@ -133,7 +134,7 @@ final class Organisation: Sendable {
     let device = try TestDevice("\(name)@\(test.name)")
     let node = node
     let token = try await answer { node.invite(name: name, ttlMs: 60_000, completion: $0) }
-    let request = device.registration(node: test.id, invite: Array(token.utf8))
+    let request = device.registration(node: test.id, invite: try #require(base64URLDecode(token)))
     _ = try await answer { node.register(request.encoded(), completion: $0) }
     return device
   }
