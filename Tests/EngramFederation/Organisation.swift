@@ -162,6 +162,14 @@ final class Organisation: Sendable {
     return try node.items(session, after: 0, maxCount: 10_000, maxBytes: 64 << 20, knownSenders: &known)
   }
 
+  func acknowledge(_ acks: [MailboxAck], as device: TestDevice) async throws -> [ItemOutcome] {
+    let session = try await session(device)
+    let node = node
+    return await withCheckedContinuation { continuation in
+      node.acknowledge(acks, session) { continuation.resume(returning: $0) }
+    }
+  }
+
   func envelopes(_ device: TestDevice) async throws -> [[UInt8]] {
     try await inbox(device).filter { $0.kind == .envelope }.map(\.payload)
   }
