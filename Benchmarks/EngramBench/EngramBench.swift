@@ -108,6 +108,7 @@ struct EngramBench: AsyncParsableCommand {
 }
 
 enum Scenario: String, CaseIterable, ExpressibleByArgument {
+  case primitives
   case oneNode = "one-node"
   case oneNodePost = "one-node-post"
   case oneNodeAcknowledged = "one-node-acknowledged"
