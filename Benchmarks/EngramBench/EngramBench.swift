@@ -75,7 +75,7 @@ struct EngramBench: AsyncParsableCommand {
       for scenario in scenarios {
         report.results += try await laboratory.measure(scenario, after: report.results)
       }
-    } catch let error as BenchError {
+    } catch {
       FileHandle.standardError.write(Data("engram-bench: \(error)\n".utf8))
       throw ExitCode.failure
     }
