@@ -63,6 +63,10 @@ bench: deps ## measure throughput and latency of an optimised build (ARGS="--hel
 	swift build $(QUIET) -c release --product engram-bench
 	@.build/release/engram-bench $(ARGS)
 
+.PHONY: bench-peers
+bench-peers: ## measure RabbitMQ on this machine for comparison; installs Debian packages
+	@Benchmarks/peers/run --install $(ARGS) .build/peers.jsonl
+
 .PHONY: test-powercut
 test-powercut: deps ## cut the power of a node's file system under load; needs root and loop devices
 	scripts/powercut $(ARGS)

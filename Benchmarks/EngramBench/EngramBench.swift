@@ -75,7 +75,7 @@ struct EngramBench: AsyncParsableCommand {
       for scenario in scenarios {
         report.results += try await laboratory.measure(scenario, after: report.results)
       }
-    } catch let error as BenchError {
+    } catch {
       FileHandle.standardError.write(Data("engram-bench: \(error)\n".utf8))
       throw ExitCode.failure
     }
@@ -108,6 +108,7 @@ struct EngramBench: AsyncParsableCommand {
 }
 
 enum Scenario: String, CaseIterable, ExpressibleByArgument {
+  case primitives
   case oneNode = "one-node"
   case oneNodePost = "one-node-post"
   case oneNodeAcknowledged = "one-node-acknowledged"
