@@ -83,7 +83,8 @@ let package = Package(
         nioHTTPTypes, nioHTTPTypesHTTP1, hummingbird, hummingbirdCore, httpTypes, logging,
       ]),
     module(
-      "EngramClient", ["EngramCore", "EngramCrypto", "EngramSealing", "EngramClientStore", "EngramWire"]),
+      "EngramClient",
+      ["EngramCore", "EngramCrypto", "EngramSealing", "EngramClientStore", "EngramWire", "EngramTLS"]),
     .executableTarget(
       name: "engram-node",
       dependencies: [
@@ -123,7 +124,7 @@ let package = Package(
       ["EngramCore", "EngramCrypto", "EngramSealing", "EngramClientStore", "TestSupport"]),
     tests(
       "EngramNode",
-      ["EngramCore", "EngramCrypto", "EngramSealing", "EngramStore", "EngramNode", "TestSupport"]),
+      ["EngramCore", "EngramCrypto", "EngramSealing", "EngramStore", "EngramNode", "TestSupport", logging]),
     tests(
       "EngramFederation",
       [

@@ -9,9 +9,10 @@ struct EngramBench: AsyncParsableCommand {
     commandName: "engram-bench",
     abstract: "Measure engram-node: throughput, latency, CPU per message, memory.",
     discussion: """
-      Starts fresh engram-node processes for every run, talks to them like clients do (TLS 1.3, the public API), \
-      and prints medians with the extremes of all runs as Markdown tables. The sender's envelopes are sealed before \
-      the clock runs, except in end-to-end.
+      Starts fresh engram-node processes for every run, talks to them like clients do (TLS 1.3, the \
+      public API), \
+      and prints medians with the extremes of all runs as Markdown tables. The sender's envelopes are \
+      sealed before the clock runs, except in end-to-end.
 
         engram-bench                                  every scenario, about five minutes
         engram-bench one-node two-nodes --runs 5

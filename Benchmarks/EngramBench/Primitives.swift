@@ -3,7 +3,8 @@ import EngramCrypto
 import EngramSealing
 import Glibc
 
-/// What single steps cost on this machine, in CPU time of one thread: the parts that every prediction is made of.
+/// What single steps cost on this machine, in CPU time of one thread: the parts that every prediction is made
+/// of.
 struct Primitives {
   let options: BenchOptions
 

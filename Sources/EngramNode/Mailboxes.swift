@@ -6,8 +6,8 @@ internal import Logging
 extension Node {
   /// What waits for a device after `after`, oldest first: envelopes, receipts, and every sender's certificate
   /// before the first envelope that needs it. A blocking read: call it off the event loops. At least one item
-  /// comes when any can be handed out, even if it is larger than `maxBytes`; fewer may come than there is room
-  /// for, so whoever wants all asks until nothing comes.
+  /// comes when any can be handed out, even if it is larger than `maxBytes`; fewer may come than there is
+  /// room for, so whoever wants all asks until nothing comes.
   package func items(
     _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: inout Set<Kid>
   ) throws(ErrorCode) -> [MailboxItem] {
@@ -34,8 +34,9 @@ extension Node {
     }
   }
 
-  /// Deliveries and receipt rows in one sequence. Either list may have been cut short by its limits, so nothing is
-  /// taken from one that lies behind the end of the other: it would move the reader's cursor past rows it never saw.
+  /// Deliveries and receipt rows in one sequence. Either list may have been cut short by its limits, so
+  /// nothing is taken from one that lies behind the end of the other: it would move the reader's cursor past
+  /// rows it never saw.
   private func mailboxRows(
     _ mailbox: Int64, after: UInt64, maxCount: Int, maxBytes: Int
   ) throws(ErrorCode) -> [MailboxRow] {
@@ -74,8 +75,8 @@ extension Node {
     return items
   }
 
-  /// A read of rows that carry check sums. A message that does not match its own is never handed out: it is taken
-  /// out of every mailbox, so that it does not block what is behind it, and counted for the operator.
+  /// A read of rows that carry check sums. A message that does not match its own is never handed out: it is
+  /// taken out of every mailbox, so that it does not block what is behind it, and counted for the operator.
   func readingRows<T>(_ body: (StoreSnapshot) throws -> T) throws(ErrorCode) -> T {
     do { return try unmappedRead(body) } catch {
       guard let failure = error as? StoreError else { throw error as? ErrorCode ?? .internalError }

@@ -16,8 +16,8 @@ import Testing
 extension ManualClock: EngramNode.Clock {}
 extension SeededRandom: EngramNode.RandomSource {}
 
-/// One organisation as it runs: a node on its store, a certificate authority, a TLS port on loopback, and federation.
-/// Everything that must survive a restart is in `directory`.
+/// One organisation as it runs: a node on its store, a certificate authority, a TLS port on loopback, and
+/// federation. Everything that must survive a restart is in `directory`.
 final class Organisation: Sendable {
   let test: TestNode
   let clock: ManualClock
