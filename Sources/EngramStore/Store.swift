@@ -80,8 +80,8 @@ package final class Store: Sendable {
     } catch { throw StoreError(any: error) }
   }
 
-  /// Holds back `bytes` of disk in a file beside the store, for the time when the disk is full: giving them up lets
-  /// acknowledgements, which free space, commit.
+  /// Holds back `bytes` of disk in a file beside the store, for the time when the disk is full: giving them
+  /// up lets acknowledgements, which free space, commit.
   /// - Returns: false when the disk has no room for them and as much again.
   package func holdReserve(bytes: UInt64) -> Bool {
     if UInt64(fileBytes(path + ".reserve")) >= bytes { return true }

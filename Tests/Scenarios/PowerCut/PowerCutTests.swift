@@ -26,7 +26,8 @@ struct PowerCutTests {
     print(
       """
       powercut: \(mode): \(settings.rounds) rounds, \(tally.acknowledged) acknowledged, \
-      \(tally.taken) taken, \(tally.lost) lost, \(tally.repeated) repeated, \(tally.forgotten) clients forgotten
+      \(tally.taken) taken, \(tally.lost) lost, \(tally.repeated) repeated, \
+      \(tally.forgotten) clients forgotten
       """)
     return tally
   }
