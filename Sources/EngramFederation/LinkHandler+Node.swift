@@ -55,14 +55,16 @@ extension LinkHandler {
     }
   }
 
-  func readEnvelopes(after: UInt64, maxCount: Int, maxBytes: Int, sent: Set<Kid>) {
+  func readEnvelopes(after: UInt64, maxCount: Int, maxBytes: Int, sent: [Kid: UInt64]) {
     read { [node, peer] () throws(ErrorCode) in
       let rows = try node.outbound(peer.name, after: after, maxCount: maxCount, maxBytes: maxBytes)
       var known = sent
-      var certificates: [(Kid, CertificateItem)] = []
-      for row in rows where known.insert(row.senderKid).inserted {
-        if let certificate = try node.certificate(row.senderKid) {
-          certificates.append((row.senderKid, certificate))
+      var certificates: [SenderCertificate] = []
+      for row in rows where known[row.senderKid].map({ $0 < row.senderListVersion }) ?? true {
+        known[row.senderKid] = row.senderListVersion
+        if let item = try node.certificate(row.senderKid) {
+          certificates.append(
+            SenderCertificate(kid: row.senderKid, listVersion: row.senderListVersion, item: item))
         }
       }
       return (rows.map { OutboundRow(seq: $0.seq, bytes: $0.bytes, senderKid: $0.senderKid) }, certificates)

@@ -115,9 +115,9 @@ extension LinkStateMachine {
     switch event {
     case .envelopesAvailable: session?.outbound.workArrived()
     case .envelopesRead(let rows, let certificates):
-      // Certificates go ahead of everything that was read with them; each of them once per link.
-      for (kid, certificate) in certificates where session?.outbound.markSent(kid) == true {
-        send(.certificate, certificate.encoded())
+      // Certificates go ahead of everything that was read with them; each device list once per link.
+      for certificate in certificates where session?.outbound.markSent(certificate) == true {
+        send(.certificate, certificate.item.encoded())
       }
       let unsendable = session?.outbound.take(rows) ?? []
       if !unsendable.isEmpty { actions.append(.settle(through: 0, unsendable)) }

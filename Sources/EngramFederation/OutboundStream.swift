@@ -25,7 +25,8 @@ struct OutboundStream: Sendable {
   private var isReading = false
   private var mayHaveMore = true
   private var pause = LaterPause()
-  private(set) var certificatesSent: Set<Kid> = []
+  /// Versions of the device lists that this link carried, by the sender's device.
+  private(set) var certificatesSent: [Kid: UInt64] = [:]
 
   init(
     origin: NodeID, destination: NodeID, epoch: UInt64, windowMessages: Int, windowBytes: Int,
@@ -83,8 +84,12 @@ struct OutboundStream: Sendable {
 
   mutating func settled(_ count: Int) { unsettled -= count }
 
-  /// True the first time for each device.
-  mutating func markSent(_ kid: Kid) -> Bool { certificatesSent.insert(kid).inserted }
+  /// True the first time for each device, and again when its list is newer than the one that was sent.
+  mutating func markSent(_ certificate: SenderCertificate) -> Bool {
+    if let sent = certificatesSent[certificate.kid], sent >= certificate.listVersion { return false }
+    certificatesSent[certificate.kid] = certificate.listVersion
+    return true
+  }
 
   // MARK: - Sending
 

@@ -85,15 +85,18 @@ struct OutboundTests {
     #expect(link.reads.count == 2)
   }
 
-  @Test("a certificate goes ahead of its first envelope, once per link")
+  @Test("a certificate goes ahead of its first envelope, once per link and device list")
   func certificates() throws {
     var link = try TestLink.established()
     let item = CertificateItem(certificate: [1], deviceList: [2])
     let row = { OutboundRow(seq: $0, bytes: [1], senderKid: .zero) }
-    link.tell(.envelopesRead([row(1)], certificates: [(.zero, item)]))
-    link.tell(.envelopesRead([row(2)], certificates: [(.zero, item)]))
+    let read = { SenderCertificate(kid: .zero, listVersion: $0, item: item) }
+    link.tell(.envelopesRead([row(1)], certificates: [read(1)]))
+    link.tell(.envelopesRead([row(2)], certificates: [read(1)]))
     #expect(link.sentTypes.filter { $0 != .hello } == [.certificate, .deliver, .deliver])
-    #expect(link.machine.certificatesSent == [.zero])
+    link.tell(.envelopesRead([row(3)], certificates: [read(2)]))
+    #expect(link.sentTypes.filter { $0 != .hello }.suffix(2) == [.certificate, .deliver])
+    #expect(link.machine.certificatesSent == [.zero: 2])
   }
 
   @Test("nothing is sent while the transport is full")
