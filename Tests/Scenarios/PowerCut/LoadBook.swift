@@ -62,7 +62,8 @@ final class LoadBook: Sendable {
         state.acknowledged.subtracting(state.taken).subtracting(state.maybeTaken).subtracting(present).count
       verdict.repeated = found.count - present.count + present.intersection(state.taken).count
       verdict.invented = present.subtracting(state.acknowledged).subtracting(state.unanswered.keys).count
-      // What is lost is counted once.
+      // What was perhaps taken and is not there was; what is lost is counted once.
+      state.taken.formUnion(state.maybeTaken)
       state.taken.formUnion(state.acknowledged)
       state.taken.formUnion(present)
       state.maybeTaken = []

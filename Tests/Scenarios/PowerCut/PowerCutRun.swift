@@ -77,6 +77,8 @@ final class PowerCutRun {
       group.addTask { [book] in await Self.take(recipient, book) }
       try await Task.sleep(for: .milliseconds(Int(cutMs)))
       try disk.cut()
+      // Whatever the node still acknowledges now is a lie, and is to be found out.
+      try await Task.sleep(for: .milliseconds(300))
       group.cancelAll()
     }
     let ending = await end()
