@@ -14,7 +14,7 @@ QUIET := $(shell [ -t 1 ] || echo --quiet)
 
 # Shows what passed and failed; the whole log, with what had started when a test crashed or hung, stays in
 # .build/test.log.
-run_tests = swift test --skip-build --disable-xctest $(1) 2>&1 </dev/null | tee .build/test.log \
+run_tests = swift test --skip-build --disable-xctest --no-parallel $(1) 2>&1 </dev/null | tee .build/test.log \
   | { grep --line-buffered -v '^◇' || true; }
 
 .PHONY: help
@@ -62,6 +62,10 @@ bench: deps ## measure throughput and latency of an optimised build (ARGS="--hel
 	swift build $(QUIET) -c release --product engram-node
 	swift build $(QUIET) -c release --product engram-bench
 	@.build/release/engram-bench $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: ## measure RabbitMQ on this machine for comparison; installs Debian packages
+	@Benchmarks/peers/run --install $(ARGS) .build/peers.jsonl
 
 .PHONY: test-powercut
 test-powercut: deps ## cut the power of a node's file system under load; needs root and loop devices

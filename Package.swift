@@ -21,6 +21,7 @@ let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummi
 let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package: "hummingbird")
 let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+let grdbSQLite = Target.Dependency.product(name: "GRDBSQLite", package: "GRDB.swift")
 let toml = Target.Dependency.product(name: "TOMLKit", package: "TOMLKit")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
@@ -66,7 +67,7 @@ let package = Package(
     module("EngramCrypto", ["EngramCore", "CSodium"]),
     module("EngramSealing", ["EngramCore", "EngramCrypto", "CSodium", "CZstd"]),
     module("EngramTLS", ["COpenSSL", nioCore, nioTLS]),
-    module("EngramStore", ["EngramCore", "EngramCrypto", grdb], exclude: ["schema.sql"]),
+    module("EngramStore", ["EngramCore", "EngramCrypto", grdb, grdbSQLite], exclude: ["schema.sql"]),
     module("EngramConfig", ["EngramCore", toml]),
     module("EngramWire", ["EngramCore", "EngramTLS", nioCore, nioPosix, nioTLS, nioHTTP1, nioWebSocket]),
     module(
@@ -83,7 +84,8 @@ let package = Package(
         nioHTTPTypes, nioHTTPTypesHTTP1, hummingbird, hummingbirdCore, httpTypes, logging,
       ]),
     module(
-      "EngramClient", ["EngramCore", "EngramCrypto", "EngramSealing", "EngramClientStore", "EngramWire"]),
+      "EngramClient",
+      ["EngramCore", "EngramCrypto", "EngramSealing", "EngramClientStore", "EngramWire", "EngramTLS"]),
     .executableTarget(
       name: "engram-node",
       dependencies: [
@@ -123,7 +125,7 @@ let package = Package(
       ["EngramCore", "EngramCrypto", "EngramSealing", "EngramClientStore", "TestSupport"]),
     tests(
       "EngramNode",
-      ["EngramCore", "EngramCrypto", "EngramSealing", "EngramStore", "EngramNode", "TestSupport"]),
+      ["EngramCore", "EngramCrypto", "EngramSealing", "EngramStore", "EngramNode", "TestSupport", logging]),
     tests(
       "EngramFederation",
       [

@@ -9,7 +9,8 @@ struct DemoCommand: AsyncParsableCommand {
     abstract: "Two organisations on this machine exchange real files, sealed, and compare every byte.",
     discussion: """
       Creates acme.example and globex.example under --dir, starts both nodes, federates them, registers \
-      one client each, and sends every chosen file both ways. Exits with 1 if a single byte or receipt is missing.
+      one client each, and sends every chosen file both ways. Exits with 1 if a single byte or receipt is
+      missing.
       """)
 
   @Option(help: "Where the two organisations are put; replaced if it is there.", completion: .directory)

@@ -2,8 +2,8 @@ import EngramCore
 import EngramCrypto
 import EngramSealing
 
-/// One client with one device, keys in memory. Kept over all runs, so that what it sealed once serves every run:
-/// an envelope names people and keys, never a node's key, and each run starts with fresh nodes.
+/// One client with one device, keys in memory. Kept over all runs, so that what it sealed once serves every
+/// run: an envelope names people and keys, never a node's key, and each run starts with fresh nodes.
 struct Device: Sendable {
   let address: Address
   let identity: SigningKey
@@ -37,7 +37,8 @@ struct Device: Sendable {
         identity: identity))
     prekey = try Prekey(
       verifying: prekeySecret.certified(
-        kind: .signed, address: self.address, device: key, notBeforeMs: now, notAfterMs: now + 7 * Self.dayMs),
+        kind: .signed, address: self.address, device: key, notBeforeMs: now,
+        notAfterMs: now + 7 * Self.dayMs),
       by: certificate)
   }
 
@@ -77,7 +78,8 @@ enum MessageIndex {
   private static let prefix = randomBytes(8)
   static let thread = ThreadID.zero
 
-  /// Offset of the number in an envelope: lp(H) 4, magic 11, suite 5, kind 5, the id's own length 4, prefix 8.
+  /// Offset of the number in an envelope: lp(H) 4, magic 11, suite 5, kind 5, the id's own length 4, prefix
+  /// 8.
   static let offsetInEnvelope = 37
 
   static func messageID(_ index: Int) -> MessageID {

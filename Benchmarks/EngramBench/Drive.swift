@@ -141,8 +141,8 @@ struct Drive {
     return Running(box: box, senders: senders, recipient: recipient)
   }
 
-  /// Waits until everything that was accepted is delivered, checks that nothing went wrong and that a sample of
-  /// what came is genuine, and closes the connections.
+  /// Waits until everything that was accepted is delivered, checks that nothing went wrong and that a sample
+  /// of what came is genuine, and closes the connections.
   private func settle(_ running: Running, expectDelivery: Bool) async throws {
     try await waitUntil("all messages are answered and delivered") {
       try await running.on { $0.isSettled }

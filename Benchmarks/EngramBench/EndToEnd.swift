@@ -7,11 +7,13 @@ import Foundation
 import NIOCore
 import Synchronization
 
-/// Everything that both clients do, with what the nodes do between them: the sender seals and signs while the clock
-/// runs and verifies every receipt; the recipient verifies, opens, compares, judges the chain, signs a receipt and
-/// acknowledges. Both clients keep their state in memory: what a client's own database costs is not in here.
+/// Everything that both clients do, with what the nodes do between them: the sender seals and signs while the
+/// clock runs and verifies every receipt; the recipient verifies, opens, compares, judges the chain, signs a
+/// receipt and acknowledges. Both clients keep their state in memory: what a client's own database costs is
+/// not in here.
 ///
-/// A message takes a place in the window until the sender has verified the recipient device's receipt about it.
+/// A message takes a place in the window until the sender has verified the recipient device's receipt about
+/// it.
 struct EndToEnd {
   let stage: Stage
   let options: BenchOptions

@@ -9,9 +9,10 @@ struct EngramBench: AsyncParsableCommand {
     commandName: "engram-bench",
     abstract: "Measure engram-node: throughput, latency, CPU per message, memory.",
     discussion: """
-      Starts fresh engram-node processes for every run, talks to them like clients do (TLS 1.3, the public API), \
-      and prints medians with the extremes of all runs as Markdown tables. The sender's envelopes are sealed before \
-      the clock runs, except in end-to-end.
+      Starts fresh engram-node processes for every run, talks to them like clients do (TLS 1.3, the \
+      public API), \
+      and prints medians with the extremes of all runs as Markdown tables. The sender's envelopes are \
+      sealed before the clock runs, except in end-to-end.
 
         engram-bench                                  every scenario, about five minutes
         engram-bench one-node two-nodes --runs 5
@@ -75,7 +76,7 @@ struct EngramBench: AsyncParsableCommand {
       for scenario in scenarios {
         report.results += try await laboratory.measure(scenario, after: report.results)
       }
-    } catch let error as BenchError {
+    } catch {
       FileHandle.standardError.write(Data("engram-bench: \(error)\n".utf8))
       throw ExitCode.failure
     }
@@ -108,6 +109,7 @@ struct EngramBench: AsyncParsableCommand {
 }
 
 enum Scenario: String, CaseIterable, ExpressibleByArgument {
+  case primitives
   case oneNode = "one-node"
   case oneNodePost = "one-node-post"
   case oneNodeAcknowledged = "one-node-acknowledged"

@@ -1,7 +1,7 @@
 import NIOCore
 
-/// Walks the node's realtime frames in place, without an allocation for each message: the load generator shares
-/// the machine with what it measures. Layouts as in `RealtimeFrame`, `MailboxItem` and `ItemOutcome`.
+/// Walks the node's realtime frames in place, without an allocation for each message: the load generator
+/// shares the machine with what it measures. Layouts as in `RealtimeFrame`, `MailboxItem` and `ItemOutcome`.
 enum FrameScan {
   static let items: UInt8 = 16
   static let outcomes: UInt8 = 17

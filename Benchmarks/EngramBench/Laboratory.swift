@@ -17,6 +17,7 @@ final class Laboratory {
   /// `earlier` knows the peaks that latency runs take half of.
   func measure(_ scenario: Scenario, after earlier: [ScenarioResult]) async throws -> [ScenarioResult] {
     switch scenario {
+    case .primitives: try await [primitives(scenario)]
     case .oneNode: try await [closedLoop(scenario, isFederated: false, acknowledging: false)]
     case .oneNodeAcknowledged: try await [closedLoop(scenario, isFederated: false, acknowledging: true)]
     case .twoNodes: try await [closedLoop(scenario, isFederated: true, acknowledging: false)]
@@ -103,6 +104,11 @@ final class Laboratory {
           rate: rate, range: 0..<count)
       }
     }
+  }
+
+  private func primitives(_ scenario: Scenario) async throws -> ScenarioResult {
+    let runs = try await repeated(scenario.rawValue) { try Primitives(options: options).run() }
+    return ScenarioResult(scenario.rawValue, "body=\(options.bodyBytes)", runs: runs)
   }
 
   private func idle(_ scenario: Scenario) async throws -> ScenarioResult {

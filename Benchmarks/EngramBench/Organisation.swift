@@ -79,7 +79,7 @@ final class Organisation: Sendable {
   func waitForLink(to other: Organisation) async throws {
     try await waitUntil("\(name) is connected with \(other.name)") {
       let peers = try await self.ask("GET", "peers", body: nil)
-      return try JSONDecoder().decode([PeerState].self, from: Data(peers)).contains {
+      return try JSONDecoder().decode(PeerList.self, from: Data(peers)).peers.contains {
         $0.name == other.name && $0.state == "connected"
       }
     }
@@ -103,9 +103,12 @@ final class Organisation: Sendable {
     var config: String
     var ca: String
   }
-  private struct PeerState: Decodable {
-    var name: String
-    var state: String
+  private struct PeerList: Decodable {
+    struct Peer: Decodable {
+      var name: String
+      var state: String
+    }
+    var peers: [Peer]
   }
   private struct Invite: Decodable { var token: String }
 

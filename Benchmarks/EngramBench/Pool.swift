@@ -5,8 +5,8 @@ import EngramSealing
 import NIOCore
 import Synchronization
 
-/// Envelopes sealed before anything is timed, message number = position. All claim the first place in the chain
-/// between the two devices: nobody opens them, and nodes cannot see it.
+/// Envelopes sealed before anything is timed, message number = position. All claim the first place in the
+/// chain between the two devices: nobody opens them, and nodes cannot see it.
 struct Pool: Sendable {
   let sender: Device
   let recipient: Device

@@ -46,8 +46,11 @@ struct Report: Encodable {
   }
 
   var markdown: String {
-    let throughput = (results + peers).filter { $0.medians["rss_per_connection_kib"] == nil }
-    var parts: [String] = []
+    let isPrimitives = { (result: ScenarioResult) in result.medians["ed25519_verify_us"] != nil }
+    let throughput = (results + peers).filter {
+      $0.medians["rss_per_connection_kib"] == nil && !isPrimitives($0)
+    }
+    var parts = results.filter(isPrimitives).map(primitives)
     if !throughput.isEmpty { parts.append(table(Self.columns, throughput)) }
     let idle = results.filter { $0.medians["rss_per_connection_kib"] != nil }
     if !idle.isEmpty { parts.append(table(Self.idleColumns, idle)) }
@@ -99,6 +102,12 @@ struct Report: Encodable {
       return "| \(row.scenario) | \(row.parameters) | \(row.runs.count) | \(cells.joined(separator: " | ")) |"
     }
     return ([header, rule] + lines).joined(separator: "\n")
+  }
+
+  /// One line for each step.
+  private func primitives(_ result: ScenarioResult) -> String {
+    let lines = result.medians.keys.sorted().map { "| \($0) | \(result.text($0, digits: 1)) |" }
+    return (["| step | µs |", "|---|---|"] + lines).joined(separator: "\n")
   }
 
   // MARK: - Against the peers

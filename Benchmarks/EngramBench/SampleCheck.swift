@@ -2,8 +2,8 @@ import EngramCore
 import EngramCrypto
 import NIOCore
 
-/// Looks at the last frames of a run with the strict decoders and checks signatures: a load generator that only
-/// counts would also count nonsense.
+/// Looks at the last frames of a run with the strict decoders and checks signatures: a load generator that
+/// only counts would also count nonsense.
 struct SampleCheck {
   let stage: Stage
   let pool: Pool

@@ -120,8 +120,8 @@ final class Sealer: Sendable {
     }
   }
 
-  /// One signature covers a whole batch of a node's receipts: it is checked once, the others by their path to the
-  /// same root under the same signature.
+  /// One signature covers a whole batch of a node's receipts: it is checked once, the others by their path to
+  /// the same root under the same signature.
   private func verify(_ receipt: UnverifiedReceipt, _ bytes: [UInt8], key: SigningPublicKey) throws {
     let root = MerkleTree<Digest>.root(
       from: tagged("receipt", receipt.bodyBytes[...]), index: Int(receipt.index), count: Int(receipt.count),

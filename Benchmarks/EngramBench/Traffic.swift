@@ -21,15 +21,15 @@ struct Counters: Sendable {
   var latencies = 0
 }
 
-/// Both devices' traffic of one run: sends frames that were made beforehand, counts what comes back. Lives on one
-/// event loop, which is its only synchronisation.
+/// Both devices' traffic of one run: sends frames that were made beforehand, counts what comes back. Lives on
+/// one event loop, which is its only synchronisation.
 final class Traffic {
   /// When message `index` was sent, for its latency.
   enum Schedule: Sendable {
     /// As fast as the window allows: the time of its frame's write.
     case closed
-    /// At `startNs` + position · `intervalNs`, whatever the answers do; measured from the time that was due, so
-    /// that a stalled sender does not hide a delay.
+    /// At `startNs` + position · `intervalNs`, whatever the answers do; measured from the time that was due,
+    /// so that a stalled sender does not hide a delay.
     case open(startNs: UInt64, intervalNs: UInt64)
   }
 

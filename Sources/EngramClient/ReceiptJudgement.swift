@@ -32,8 +32,8 @@ struct ReceiptJudge {
     } catch { return .failure(error.code) }
   }
 
-  /// About a device that the message was sealed for, or about the message as a whole: by our own node, or by a node
-  /// of its recipients about all of its clients.
+  /// About a device that the message was sealed for, or about the message as a whole: by our own node, or by
+  /// a node of its recipients about all of its clients.
   private func isRecipient(_ body: ReceiptBody, of header: EnvelopeHeader) -> Bool {
     if let address = body.recipient, let kid = body.recipientKid {
       return header.recipients.contains { $0.address == address && $0.kid == kid }

@@ -81,7 +81,8 @@ extension ClientSnapshot {
   package func unsettled(limit: Int) throws -> [(id: EnvelopeID, ack: MailboxAck)] {
     try all(
       """
-      SELECT envelope_id, seq, receipt FROM inbox WHERE settled = 0 AND receipt IS NOT NULL ORDER BY row LIMIT ?
+      SELECT envelope_id, seq, receipt FROM inbox WHERE settled = 0 AND receipt IS NOT NULL
+      ORDER BY row LIMIT ?
       """,
       [.number(limit)]
     ) { (try $0.id32(0), MailboxAck(seq: try $0.number(1), receipt: try $0.bytes(2))) }

@@ -33,8 +33,8 @@ extension ClientSnapshot {
 }
 
 extension ClientTransaction {
-  /// Applies a receipt once per (envelope id, issuer, recipient, state, attempt): nodes of several organisations may
-  /// each speak about the whole of one envelope.
+  /// Applies a receipt once per (envelope id, issuer, recipient, state, attempt): nodes of several
+  /// organisations may each speak about the whole of one envelope.
   /// - Returns: false when it was known.
   @discardableResult
   package func insertReceipt(_ receipt: VerifiedReceipt) throws -> Bool {

@@ -9,145 +9,146 @@ enum Schema {
   static var migrator: DatabaseMigrator {
     var migrator = DatabaseMigrator()
     migrator.registerMigration("1 first tables") { db in
-      try db.execute(
-        sql: """
-          CREATE TABLE account (
-            id INTEGER PRIMARY KEY CHECK (id = 1),
-            address TEXT NOT NULL,
-            identity BLOB NOT NULL CHECK (length(identity) = 32),
-            kid BLOB NOT NULL CHECK (length(kid) = 16),
-            node_id BLOB NOT NULL CHECK (length(node_id) = 32),
-            endpoint TEXT NOT NULL,
-            server_name TEXT NOT NULL,
-            certificate BLOB NOT NULL,
-            device_list BLOB NOT NULL,
-            registration BLOB,
-            accepted_ttl_ms INTEGER NOT NULL CHECK (accepted_ttl_ms > 0),
-            purged_through_ms INTEGER NOT NULL DEFAULT 0
-          ) STRICT;
-          CREATE TABLE alarm (
-            id INTEGER PRIMARY KEY,
-            kind INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 5),
-            at_ms INTEGER NOT NULL,
-            address TEXT NOT NULL,
-            kid BLOB CHECK (kid IS NULL OR length(kid) = 16),
-            envelope BLOB CHECK (envelope IS NULL OR length(envelope) = 32),
-            code INTEGER NOT NULL,
-            low INTEGER NOT NULL DEFAULT 0,
-            high INTEGER NOT NULL DEFAULT 0,
-            resolved_ms INTEGER
-          ) STRICT;
-          CREATE UNIQUE INDEX alarm_once ON alarm (
-            kind, address, ifnull(kid, x''), ifnull(envelope, x''), low, high
-          );
-          CREATE TABLE chain_in (
-            kid BLOB NOT NULL CHECK (length(kid) = 16),
-            seq INTEGER NOT NULL CHECK (seq > 0),
-            envelope BLOB NOT NULL CHECK (length(envelope) = 32),
-            previous BLOB NOT NULL CHECK (length(previous) = 32),
-            expires_ms INTEGER NOT NULL,
-            PRIMARY KEY (kid, seq)
-          ) STRICT, WITHOUT ROWID;
-          CREATE TABLE chain_out (
-            kid BLOB PRIMARY KEY CHECK (length(kid) = 16),
-            next_seq INTEGER NOT NULL CHECK (next_seq > 1),
-            previous BLOB NOT NULL CHECK (length(previous) = 32)
-          ) STRICT, WITHOUT ROWID;
-          CREATE TABLE device (
-            kid BLOB PRIMARY KEY CHECK (length(kid) = 16),
-            address TEXT NOT NULL,
-            certificate BLOB NOT NULL
-          ) STRICT, WITHOUT ROWID;
-          CREATE TABLE device_list (
-            address TEXT PRIMARY KEY,
-            identity BLOB NOT NULL CHECK (length(identity) = 32),
-            version INTEGER NOT NULL,
-            list BLOB NOT NULL
-          ) STRICT, WITHOUT ROWID;
-          CREATE TABLE directory (
-            address TEXT PRIMARY KEY,
-            answer BLOB NOT NULL,
-            issued_ms INTEGER NOT NULL,
-            fetched_ms INTEGER NOT NULL
-          ) STRICT, WITHOUT ROWID;
-          CREATE TABLE inbox (
-            row INTEGER PRIMARY KEY,
-            envelope_id BLOB NOT NULL UNIQUE CHECK (length(envelope_id) = 32),
-            seq INTEGER NOT NULL,
-            sender TEXT NOT NULL,
-            sender_kid BLOB NOT NULL CHECK (length(sender_kid) = 16),
-            message_id BLOB NOT NULL CHECK (length(message_id) = 16),
-            thread BLOB NOT NULL CHECK (length(thread) = 16),
-            parent BLOB CHECK (parent IS NULL OR length(parent) = 32),
-            type INTEGER NOT NULL,
-            priority INTEGER NOT NULL,
-            created_ms INTEGER NOT NULL,
-            expires_ms INTEGER NOT NULL,
-            received_ms INTEGER NOT NULL,
-            after_gap INTEGER NOT NULL CHECK (after_gap IN (0, 1)),
-            content BLOB,
-            receipt BLOB,
-            settled INTEGER NOT NULL DEFAULT 0 CHECK (settled IN (0, 1)),
-            CHECK ((content IS NULL) = (receipt IS NOT NULL)),
-            UNIQUE (sender, sender_kid, message_id)
-          ) STRICT;
-          CREATE TABLE node_pin (
-            name TEXT PRIMARY KEY,
-            node_id BLOB NOT NULL CHECK (length(node_id) = 32),
-            first_seen_ms INTEGER NOT NULL,
-            pending BLOB CHECK (pending IS NULL OR length(pending) = 32)
-          ) STRICT, WITHOUT ROWID;
-          CREATE TABLE outbox (
-            message_id BLOB PRIMARY KEY CHECK (length(message_id) = 16),
-            envelope_id BLOB NOT NULL UNIQUE CHECK (length(envelope_id) = 32),
-            state INTEGER NOT NULL CHECK (state BETWEEN 1 AND 3),
-            code INTEGER NOT NULL DEFAULT 0,
-            created_ms INTEGER NOT NULL,
-            expires_ms INTEGER NOT NULL,
-            attempts INTEGER NOT NULL DEFAULT 0,
-            envelope BLOB NOT NULL
-          ) STRICT;
-          CREATE INDEX outbox_waiting ON outbox (created_ms) WHERE state = 1;
-          CREATE TABLE peer (
-            address TEXT PRIMARY KEY,
-            identity BLOB NOT NULL CHECK (length(identity) = 32),
-            first_seen_ms INTEGER NOT NULL,
-            approved_ms INTEGER,
-            pending BLOB CHECK (pending IS NULL OR length(pending) = 32)
-          ) STRICT, WITHOUT ROWID;
-          CREATE TABLE prekey (
-            id BLOB PRIMARY KEY CHECK (length(id) = 16),
-            kind INTEGER NOT NULL CHECK (kind IN (1, 2)),
-            secret BLOB NOT NULL,
-            certified BLOB NOT NULL,
-            not_before_ms INTEGER NOT NULL,
-            not_after_ms INTEGER NOT NULL,
-            erase_ms INTEGER NOT NULL,
-            published INTEGER NOT NULL CHECK (published IN (0, 1))
-          ) STRICT, WITHOUT ROWID;
-          CREATE TABLE queued (
-            message_id BLOB PRIMARY KEY CHECK (length(message_id) = 16),
-            content BLOB NOT NULL,
-            created_ms INTEGER NOT NULL,
-            expires_ms INTEGER NOT NULL,
-            attempts INTEGER NOT NULL DEFAULT 0,
-            code INTEGER NOT NULL
-          ) STRICT;
-          CREATE TABLE receipt (
-            envelope_id BLOB NOT NULL CHECK (length(envelope_id) = 32),
-            recipient TEXT NOT NULL,
-            recipient_kid BLOB NOT NULL,
-            state INTEGER NOT NULL,
-            attempt INTEGER NOT NULL,
-            role INTEGER NOT NULL,
-            issuer TEXT NOT NULL,
-            code INTEGER NOT NULL,
-            at_ms INTEGER NOT NULL,
-            bytes BLOB NOT NULL,
-            PRIMARY KEY (envelope_id, issuer, recipient, recipient_kid, state, attempt)
-          ) STRICT, WITHOUT ROWID;
-          """)
+      try db.execute(sql: firstTables)
     }
     return migrator
   }
+
+  private static let firstTables = """
+    CREATE TABLE account (
+      id INTEGER PRIMARY KEY CHECK (id = 1),
+      address TEXT NOT NULL,
+      identity BLOB NOT NULL CHECK (length(identity) = 32),
+      kid BLOB NOT NULL CHECK (length(kid) = 16),
+      node_id BLOB NOT NULL CHECK (length(node_id) = 32),
+      endpoint TEXT NOT NULL,
+      server_name TEXT NOT NULL,
+      certificate BLOB NOT NULL,
+      device_list BLOB NOT NULL,
+      registration BLOB,
+      accepted_ttl_ms INTEGER NOT NULL CHECK (accepted_ttl_ms > 0),
+      purged_through_ms INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE TABLE alarm (
+      id INTEGER PRIMARY KEY,
+      kind INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 5),
+      at_ms INTEGER NOT NULL,
+      address TEXT NOT NULL,
+      kid BLOB CHECK (kid IS NULL OR length(kid) = 16),
+      envelope BLOB CHECK (envelope IS NULL OR length(envelope) = 32),
+      code INTEGER NOT NULL,
+      low INTEGER NOT NULL DEFAULT 0,
+      high INTEGER NOT NULL DEFAULT 0,
+      resolved_ms INTEGER
+    ) STRICT;
+    CREATE UNIQUE INDEX alarm_once ON alarm (
+      kind, address, ifnull(kid, x''), ifnull(envelope, x''), low, high
+    );
+    CREATE TABLE chain_in (
+      kid BLOB NOT NULL CHECK (length(kid) = 16),
+      seq INTEGER NOT NULL CHECK (seq > 0),
+      envelope BLOB NOT NULL CHECK (length(envelope) = 32),
+      previous BLOB NOT NULL CHECK (length(previous) = 32),
+      expires_ms INTEGER NOT NULL,
+      PRIMARY KEY (kid, seq)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE chain_out (
+      kid BLOB PRIMARY KEY CHECK (length(kid) = 16),
+      next_seq INTEGER NOT NULL CHECK (next_seq > 1),
+      previous BLOB NOT NULL CHECK (length(previous) = 32)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE device (
+      kid BLOB PRIMARY KEY CHECK (length(kid) = 16),
+      address TEXT NOT NULL,
+      certificate BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE device_list (
+      address TEXT PRIMARY KEY,
+      identity BLOB NOT NULL CHECK (length(identity) = 32),
+      version INTEGER NOT NULL,
+      list BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE directory (
+      address TEXT PRIMARY KEY,
+      answer BLOB NOT NULL,
+      issued_ms INTEGER NOT NULL,
+      fetched_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE inbox (
+      row INTEGER PRIMARY KEY,
+      envelope_id BLOB NOT NULL UNIQUE CHECK (length(envelope_id) = 32),
+      seq INTEGER NOT NULL,
+      sender TEXT NOT NULL,
+      sender_kid BLOB NOT NULL CHECK (length(sender_kid) = 16),
+      message_id BLOB NOT NULL CHECK (length(message_id) = 16),
+      thread BLOB NOT NULL CHECK (length(thread) = 16),
+      parent BLOB CHECK (parent IS NULL OR length(parent) = 32),
+      type INTEGER NOT NULL,
+      priority INTEGER NOT NULL,
+      created_ms INTEGER NOT NULL,
+      expires_ms INTEGER NOT NULL,
+      received_ms INTEGER NOT NULL,
+      after_gap INTEGER NOT NULL CHECK (after_gap IN (0, 1)),
+      content BLOB,
+      receipt BLOB,
+      settled INTEGER NOT NULL DEFAULT 0 CHECK (settled IN (0, 1)),
+      CHECK ((content IS NULL) = (receipt IS NOT NULL)),
+      UNIQUE (sender, sender_kid, message_id)
+    ) STRICT;
+    CREATE TABLE node_pin (
+      name TEXT PRIMARY KEY,
+      node_id BLOB NOT NULL CHECK (length(node_id) = 32),
+      first_seen_ms INTEGER NOT NULL,
+      pending BLOB CHECK (pending IS NULL OR length(pending) = 32)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE outbox (
+      message_id BLOB PRIMARY KEY CHECK (length(message_id) = 16),
+      envelope_id BLOB NOT NULL UNIQUE CHECK (length(envelope_id) = 32),
+      state INTEGER NOT NULL CHECK (state BETWEEN 1 AND 3),
+      code INTEGER NOT NULL DEFAULT 0,
+      created_ms INTEGER NOT NULL,
+      expires_ms INTEGER NOT NULL,
+      attempts INTEGER NOT NULL DEFAULT 0,
+      envelope BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX outbox_waiting ON outbox (created_ms) WHERE state = 1;
+    CREATE TABLE peer (
+      address TEXT PRIMARY KEY,
+      identity BLOB NOT NULL CHECK (length(identity) = 32),
+      first_seen_ms INTEGER NOT NULL,
+      approved_ms INTEGER,
+      pending BLOB CHECK (pending IS NULL OR length(pending) = 32)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE prekey (
+      id BLOB PRIMARY KEY CHECK (length(id) = 16),
+      kind INTEGER NOT NULL CHECK (kind IN (1, 2)),
+      secret BLOB NOT NULL,
+      certified BLOB NOT NULL,
+      not_before_ms INTEGER NOT NULL,
+      not_after_ms INTEGER NOT NULL,
+      erase_ms INTEGER NOT NULL,
+      published INTEGER NOT NULL CHECK (published IN (0, 1))
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE queued (
+      message_id BLOB PRIMARY KEY CHECK (length(message_id) = 16),
+      content BLOB NOT NULL,
+      created_ms INTEGER NOT NULL,
+      expires_ms INTEGER NOT NULL,
+      attempts INTEGER NOT NULL DEFAULT 0,
+      code INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE receipt (
+      envelope_id BLOB NOT NULL CHECK (length(envelope_id) = 32),
+      recipient TEXT NOT NULL,
+      recipient_kid BLOB NOT NULL,
+      state INTEGER NOT NULL,
+      attempt INTEGER NOT NULL,
+      role INTEGER NOT NULL,
+      issuer TEXT NOT NULL,
+      code INTEGER NOT NULL,
+      at_ms INTEGER NOT NULL,
+      bytes BLOB NOT NULL,
+      PRIMARY KEY (envelope_id, issuer, recipient, recipient_kid, state, attempt)
+    ) STRICT, WITHOUT ROWID;
+    """
 }

@@ -61,7 +61,8 @@ package struct FieldWriter: Sendable {
     raw(value)
   }
 
-  /// One field that holds further length-prefixed elements. Written in place: the length follows when it is known.
+  /// One field that holds further length-prefixed elements. Written in place: the length follows when it is
+  /// known.
   @inlinable
   package mutating func list(_ body: (inout FieldWriter) -> Void) {
     let start = storage.count

@@ -1,5 +1,5 @@
-// The members below are inlinable because these types stand in every hot path of every module: without it each use
-// would go through unspecialised generic code.
+// The members below are inlinable because these types stand in every hot path of every module: without it
+// each use would go through unspecialised generic code.
 
 /// Sixteen bytes that name one kind of thing; the tag keeps kinds apart at compile time.
 @usableFromInline

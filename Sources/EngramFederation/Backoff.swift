@@ -1,5 +1,5 @@
-/// Exponential waits with full jitter: each is drawn from the whole range up to a bound that doubles, so that peers
-/// which lost each other at the same moment do not meet again at the same moments.
+/// Exponential waits with full jitter: each is drawn from the whole range up to a bound that doubles, so that
+/// peers which lost each other at the same moment do not meet again at the same moments.
 package struct Backoff: Sendable, Equatable {
   private let minMs: UInt64
   private let maxMs: UInt64

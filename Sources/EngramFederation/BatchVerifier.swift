@@ -6,9 +6,9 @@ import Synchronization
 
 typealias VerifiedBatch = [Result<VerifiedEnvelope, ErrorCode>]
 
-/// Verifies the envelopes of one batch. A small one stays on its link's event loop; a large one is spread over all
-/// loops, so that one busy link uses every core. No loop verifies more than `verificationsPerTurn` before it serves
-/// others.
+/// Verifies the envelopes of one batch. A small one stays on its link's event loop; a large one is spread
+/// over all loops, so that one busy link uses every core. No loop verifies more than `verificationsPerTurn`
+/// before it serves others.
 struct BatchVerifier: Sendable {
   let loops: [any EventLoop]
   let verify: @Sendable ([UInt8]) -> Result<VerifiedEnvelope, ErrorCode>

@@ -55,8 +55,8 @@ package final class FederationService: DirectoryPort, Sendable {
 
   // MARK: - Peers
 
-  /// Takes over a whole list: new peers are dialled, removed and changed ones are disconnected first. Blocks on the
-  /// store, so not on an event loop.
+  /// Takes over a whole list: new peers are dialled, removed and changed ones are disconnected first. Blocks
+  /// on the store, so not on an event loop.
   package func setPeers(_ peers: [FederationPeer]) throws(PeerSetupError) {
     try check(peers)
     let gone = state.withLock { state in
@@ -141,8 +141,8 @@ package final class FederationService: DirectoryPort, Sendable {
     for supervisor in supervisors { supervisor.start() }
   }
 
-  /// Says goodbye to every peer after what was taken in is acknowledged; whoever has not gone within the bound is cut
-  /// off.
+  /// Says goodbye to every peer after what was taken in is acknowledged; whoever has not gone within the
+  /// bound is cut off.
   package func stop(within bound: TimeAmount) async {
     let supervisors = state.withLock { state in
       state.isRunning = false
@@ -159,8 +159,8 @@ package final class FederationService: DirectoryPort, Sendable {
     node.setDirectoryPort(nil)
   }
 
-  /// Takes a connection whose TLS handshake chose `applicationProtocol`, on its event loop. A peer that is not
-  /// configured or not wanted gets no answer but the end.
+  /// Takes a connection whose TLS handshake chose `applicationProtocol`, on its event loop. A peer that is
+  /// not configured or not wanted gets no answer but the end.
   package func admit(_ channel: any Channel) -> EventLoopFuture<Void> {
     channel.eventLoop.makeCompletedFuture {
       let tls = try channel.pipeline.syncOperations.handler(type: TLSHandler.self)

@@ -10,8 +10,8 @@ package enum FrameError: Error, Equatable, Sendable {
   package var code: ErrorCode { self == .empty ? .malformed : .tooLarge }
 }
 
-/// Cuts the stream into frames, `length u32 | type u8 | payload`. The length is judged as soon as its four bytes are
-/// there, before anything is buffered for it.
+/// Cuts the stream into frames, `length u32 | type u8 | payload`. The length is judged as soon as its four
+/// bytes are there, before anything is buffered for it.
 package struct FrameDecoder: NIOSingleStepByteToMessageDecoder {
   package typealias InboundOut = LinkFrame
 

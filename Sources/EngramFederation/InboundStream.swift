@@ -1,7 +1,7 @@
 import EngramCore
 
-/// Deliveries from one peer on one link: checked against the window and the numbering, verified one batch after the
-/// other, committed in parallel, acknowledged after their commit.
+/// Deliveries from one peer on one link: checked against the window and the numbering, verified one batch
+/// after the other, committed in parallel, acknowledged after their commit.
 struct InboundStream: Sendable {
   enum Work: Sendable {
     case accept(InboundBatch)
@@ -101,7 +101,8 @@ struct InboundStream: Sendable {
 
   // MARK: - Work
 
-  /// Certificates that stand together are learned together; the envelopes behind them wait until all are stored.
+  /// Certificates that stand together are learned together; the envelopes behind them wait until all are
+  /// stored.
   mutating func nextWork() -> Work? {
     switch waiting.first {
     case .learn?: learning += 1
@@ -121,8 +122,8 @@ struct InboundStream: Sendable {
     undecidedCertificates -= 1
   }
 
-  /// The ack frames for a committed batch, each small enough for a frame. A batch that was turned away at once may
-  /// answer before older ones; `through` waits for those.
+  /// The ack frames for a committed batch, each small enough for a frame. A batch that was turned away at
+  /// once may answer before older ones; `through` waits for those.
   mutating func committed(_ batch: InboundBatch, _ items: [AckFrame.Item]) -> [[UInt8]] {
     undecidedMessages -= batch.envelopes.count
     undecidedBytes -= batch.byteCount

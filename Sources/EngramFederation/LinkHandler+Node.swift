@@ -5,7 +5,8 @@ import Logging
 import NIOCore
 import NIOPosix
 
-/// Actions that need the node. Completions arrive on its commit thread or the thread pool and hop back as events.
+/// Actions that need the node. Completions arrive on its commit thread or the thread pool and hop back as
+/// events.
 extension LinkHandler {
   private var node: Node { environment.node }
 

@@ -18,9 +18,9 @@ struct LinkEnvironment: Sendable {
   let counters: FederationCounters
 }
 
-/// Runs a `LinkStateMachine` on its channel's event loop: turns frames and answers into events, and carries the
-/// actions out. It decides nothing itself. Store reads go to the thread pool, commits to the node's own thread; both
-/// answer by hopping back here.
+/// Runs a `LinkStateMachine` on its channel's event loop: turns frames and answers into events, and carries
+/// the actions out. It decides nothing itself. Store reads go to the thread pool, commits to the node's own
+/// thread; both answer by hopping back here.
 final class LinkHandler: ChannelDuplexHandler {
   typealias InboundIn = LinkFrame
   typealias OutboundIn = Never
@@ -40,8 +40,8 @@ final class LinkHandler: ChannelDuplexHandler {
   private var isReadHeld = false
   private var isContinuing = false
   private var hasEnded = false
-  /// Time on this link: the wall clock's when the link began, from then on monotonic, so that a clock that is set
-  /// cannot make a living peer look dead or a dead one alive.
+  /// Time on this link: the wall clock's when the link began, from then on monotonic, so that a clock that is
+  /// set cannot make a living peer look dead or a dead one alive.
   private let startedMs: UInt64
   private let started = NIODeadline.now()
   private var nowMs: UInt64 {

@@ -1,13 +1,15 @@
-/// Bounds of one federation link, each with its unit and its reason. What an operator may tune is in `LinkSettings`.
+/// Bounds of one federation link, each with its unit and its reason. What an operator may tune is in
+/// `LinkSettings`.
 package enum LinkLimits {
-  /// From TLS to the peer's verified hello. One signature and one round trip; more is a stuck or hostile peer.
+  /// From TLS to the peer's verified hello. One signature and one round trip; more is a stuck or hostile
+  /// peer.
   package static let helloTimeoutMs: UInt64 = 10_000
   /// Pings without any frame in return before the link counts as dead.
   package static let silentPingsMax = 3
   /// A link whose peer has just connected again is suspected dead: it must show life within this time.
   package static let probeMs: UInt64 = 5_000
-  /// Payload after which a deliver or receipts frame is closed: large enough to amortise a frame's fixed costs,
-  /// small enough that an acknowledgement never waits long behind it.
+  /// Payload after which a deliver or receipts frame is closed: large enough to amortise a frame's fixed
+  /// costs, small enough that an acknowledgement never waits long behind it.
   package static let frameFillBytes = 256 << 10
   /// Smallest frame bound that a peer may announce: one part, certificate or directory answer must fit.
   package static let peerFrameBytesMin = 320 << 10

@@ -52,7 +52,8 @@ extension LinkStateMachine {
     }
     // A silence that we impose ourselves says nothing about the peer.
     if isReadingPaused { liveness.received(nowMs: nowMs) }
-    // Signals tell of new rows; now and then we look anyway, for rows that an expired one hid or a failed read left.
+    // Signals tell of new rows; now and then we look anyway, for rows that an expired one hid or a failed
+    // read left.
     if liveness.isSweepDue(nowMs: nowMs) {
       session?.outbound.workArrived()
       session?.receiptsOut.workArrived()
@@ -135,8 +136,8 @@ struct Liveness: Sendable {
   }
 }
 
-/// Directory questions in both directions. Requests are numbered upwards, so an answer to one that timed out can be
-/// told from an answer to one that was never asked.
+/// Directory questions in both directions. Requests are numbered upwards, so an answer to one that timed out
+/// can be told from an answer to one that was never asked.
 struct DirectoryDesk: Sendable {
   enum Taken { case known(UInt64), late, neverAsked }
 

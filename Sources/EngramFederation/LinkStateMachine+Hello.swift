@@ -2,8 +2,8 @@ import EngramCore
 import EngramCrypto
 import EngramNode
 
-/// The first frame both ways. The dialler speaks first; the listener answers only after it verified that hello, so
-/// that somebody who merely reached the port learns nothing.
+/// The first frame both ways. The dialler speaks first; the listener answers only after it verified that
+/// hello, so that somebody who merely reached the port learns nothing.
 extension LinkStateMachine {
   mutating func handshake(_ event: LinkEvent) {
     switch (event, phase) {

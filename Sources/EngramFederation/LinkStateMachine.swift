@@ -139,7 +139,8 @@ package struct LinkStateMachine: Sendable {
 extension LinkStateMachine.Session {
   var hasBulk: Bool { outbound.hasFrames || receiptsOut.hasFrames }
 
-  /// The next frame of deliveries or receipts; receipts first, since they are few and free the other side's rows.
+  /// The next frame of deliveries or receipts; receipts first, since they are few and free the other side's
+  /// rows.
   mutating func nextBulkFrame() -> (FrameType, [UInt8])? {
     if let frame = receiptsOut.nextFrame() { return (.receipts, frame) }
     return outbound.nextFrame()

@@ -1,7 +1,7 @@
 import EngramCore
 
-/// Our deliveries to one peer on one link: rows are read ahead within the window, framed, and remembered until the
-/// peer answers for each of them. Numbers ascend; gaps are rows that were settled otherwise.
+/// Our deliveries to one peer on one link: rows are read ahead within the window, framed, and remembered
+/// until the peer answers for each of them. Numbers ascend; gaps are rows that were settled otherwise.
 struct OutboundStream: Sendable {
   private let origin: NodeID
   private let destination: NodeID
@@ -11,8 +11,8 @@ struct OutboundStream: Sendable {
   private let frameBytesMax: Int
   private let canPart: Bool
 
-  /// Highest sequence number read. Rows leave the mailbox only when they are settled, so a link starts from the
-  /// first row there is, whatever was acknowledged on others.
+  /// Highest sequence number read. Rows leave the mailbox only when they are settled, so a link starts from
+  /// the first row there is, whatever was acknowledged on others.
   private var cursor: UInt64 = 0
   private var queue = Queue<OutboundRow>()
   private var queuedBytes = 0
@@ -90,8 +90,8 @@ struct OutboundStream: Sendable {
 
   var hasFrames: Bool { parts != nil || !queue.isEmpty }
 
-  /// Parts of a large envelope and frames of others take turns. Only one envelope is in parts at a time: what is
-  /// behind the next large one waits, because numbers ascend.
+  /// Parts of a large envelope and frames of others take turns. Only one envelope is in parts at a time: what
+  /// is behind the next large one waits, because numbers ascend.
   mutating func nextFrame() -> (FrameType, [UInt8])? {
     let canDeliver = queue.first.map { !isOversized($0) } ?? false
     if parts == nil, let row = queue.first, isOversized(row) { startParts(row) }
@@ -149,8 +149,9 @@ struct OutboundStream: Sendable {
 
   // MARK: - Answers
 
-  /// Checks that the peer answers what it was sent, each row once. Returns the number up to which everything that
-  /// this link sent is answered: the peer's own `through` may run ahead of rows that are on their way again.
+  /// Checks that the peer answers what it was sent, each row once. Returns the number up to which everything
+  /// that this link sent is answered: the peer's own `through` may run ahead of rows that are on their way
+  /// again.
   mutating func acknowledge(_ frame: AckFrame, nowMs: UInt64) throws(LinkRefusal) -> UInt64 {
     guard frame.origin == origin, frame.destination == destination else { throw LinkRefusal(.wrongPeer) }
     guard frame.epoch == epoch else { throw LinkRefusal(.nonCanonical) }

@@ -69,8 +69,8 @@ package enum PeerSetupError: Error, Equatable, Sendable {
   case ownName
 }
 
-/// Of two links between the same nodes, the one dialled by the lexicographically smaller node id stays; a new link of
-/// the same dialler replaces the old one, whose peer evidently gave it up.
+/// Of two links between the same nodes, the one dialled by the lexicographically smaller node id stays; a new
+/// link of the same dialler replaces the old one, whose peer evidently gave it up.
 package func newLinkWins(existing: LinkRole, new: LinkRole, own: NodeID, peer: NodeID) -> Bool {
   if existing == new { return true }
   return (new == .dialler) == (own < peer)

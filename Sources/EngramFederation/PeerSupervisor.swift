@@ -6,8 +6,8 @@ import NIOCore
 import NIOPosix
 import Synchronization
 
-/// Keeps one peer connected: dials, waits, chooses between simultaneous links, and knows the state to show. Nothing
-/// is shared with other peers, so a slow or dead one delays nobody.
+/// Keeps one peer connected: dials, waits, chooses between simultaneous links, and knows the state to show.
+/// Nothing is shared with other peers, so a slow or dead one delays nobody.
 final class PeerSupervisor: Sendable {
   private enum Dial {
     case resting

@@ -77,7 +77,8 @@ struct ReceiptsOutStream: Sendable {
   }
 }
 
-/// Receipts from the peer. Nothing here is verified: the sender's device does that, which pins the issuer's key.
+/// Receipts from the peer. Nothing here is verified: the sender's device does that, which pins the issuer's
+/// key.
 struct ReceiptsInStream: Sendable {
   private let epoch: UInt64
   private let windowReceipts: Int

@@ -79,7 +79,9 @@ private func addKeyRoutes(to agent: RouterGroup<APIContext>, _ edge: Edge) {
   }
   let node = edge.node
   publish("prekeys", .prekeys, max: Limits.prekeyBytesMax) { node.putPrekey($0, $1, completion: $2) }
-  publish("device-list", .deviceList, max: Limits.deviceListBytesMax) { node.putDeviceList($0, $1, completion: $2) }
+  publish("device-list", .deviceList, max: Limits.deviceListBytesMax) {
+    node.putDeviceList($0, $1, completion: $2)
+  }
 }
 
 private func addMessageRoutes(to agent: RouterGroup<APIContext>, _ edge: Edge) {

@@ -32,6 +32,9 @@ final class CommitGroup {
     return counter.next
   }
 
+  /// Has the mailbox's watchers called after the commit.
+  func wake(_ mailbox: Int64) { woken.insert(mailbox) }
+
   /// Queues a statement for the group's one signature; the index finds it in `SignedReceipts`.
   func sign(_ body: ReceiptBody) -> Int {
     receipts.append(body)

@@ -1,42 +1,98 @@
 package import EngramCore
 internal import EngramCrypto
 internal import EngramStore
+internal import Logging
 
 extension Node {
   /// What waits for a device after `after`, oldest first: envelopes, receipts, and every sender's certificate
   /// before the first envelope that needs it. A blocking read: call it off the event loops. At least one item
-  /// comes when any waits, even if it is larger than `maxBytes`.
+  /// comes when any can be handed out, even if it is larger than `maxBytes`; fewer may come than there is
+  /// room for, so whoever wants all asks until nothing comes.
   package func items(
     _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: inout Set<Kid>
   ) throws(ErrorCode) -> [MailboxItem] {
-    let now = clock.nowMs()
-    let (deliveries, notices) = try reading { snapshot in
+    var cursor = after
+    while true {
+      let rows = try mailboxRows(session.mailbox, after: cursor, maxCount: maxCount, maxBytes: maxBytes)
+      guard let last = rows.last else { return [] }
+      cursor = last.seq
+      let items = try handOut(rows, maxCount: maxCount, maxBytes: maxBytes, knownSenders: &knownSenders)
+      // Rows that ran out or are not due yet must not hide what is behind them.
+      if !items.isEmpty { return items }
+    }
+  }
+
+  private enum MailboxRow {
+    case delivery(DeliveryRow)
+    case notice(NoticeRow)
+
+    var seq: UInt64 {
+      switch self {
+      case .delivery(let row): row.seq
+      case .notice(let row): row.seq
+      }
+    }
+  }
+
+  /// Deliveries and receipt rows in one sequence. Either list may have been cut short by its limits, so
+  /// nothing is taken from one that lies behind the end of the other: it would move the reader's cursor past
+  /// rows it never saw.
+  private func mailboxRows(
+    _ mailbox: Int64, after: UInt64, maxCount: Int, maxBytes: Int
+  ) throws(ErrorCode) -> [MailboxRow] {
+    let (deliveries, notices) = try readingRows { snapshot in
       (
-        try snapshot.deliveries(session.mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes),
-        try snapshot.notices(session.mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes)
+        try snapshot.deliveries(mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes),
+        try snapshot.notices(mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes)
       )
     }
+    let end = min(deliveries.last?.seq ?? .max, notices.last?.seq ?? .max)
+    let rows = deliveries.map(MailboxRow.delivery) + notices.map(MailboxRow.notice)
+    return rows.filter { $0.seq <= end }.sorted { $0.seq < $1.seq }
+  }
+
+  private func handOut(
+    _ rows: [MailboxRow], maxCount: Int, maxBytes: Int, knownSenders: inout Set<Kid>
+  ) throws(ErrorCode) -> [MailboxItem] {
+    let now = clock.nowMs()
     var items: [MailboxItem] = []
     var bytes = 0
-    var (d, n) = (deliveries[...], notices[...])
-    while items.count < maxCount, items.isEmpty || bytes < maxBytes {
-      if let delivery = d.first, delivery.seq < n.first?.seq ?? .max {
-        d = d.dropFirst()
+    for row in rows {
+      guard items.isEmpty || (items.count < maxCount && bytes < maxBytes) else { break }
+      switch row {
+      case .delivery(let delivery):
         guard delivery.expiresMs > now, delivery.notBeforeMs <= now else { continue }
         if knownSenders.insert(delivery.senderKid).inserted, let item = try certificate(delivery.senderKid) {
           items.append(MailboxItem(kind: .certificate, seq: 0, payload: item.encoded()))
         }
         items.append(MailboxItem(kind: .envelope, seq: delivery.seq, payload: delivery.bytes))
         bytes += delivery.bytes.count
-      } else if let notice = n.first {
-        n = n.dropFirst()
+      case .notice(let notice):
         items.append(MailboxItem(kind: .receipt, seq: notice.seq, payload: notice.bytes))
         bytes += notice.bytes.count
-      } else {
-        break
       }
     }
     return items
+  }
+
+  /// A read of rows that carry check sums. A message that does not match its own is never handed out: it is
+  /// taken out of every mailbox, so that it does not block what is behind it, and counted for the operator.
+  func readingRows<T>(_ body: (StoreSnapshot) throws -> T) throws(ErrorCode) -> T {
+    do { return try unmappedRead(body) } catch {
+      guard let failure = error as? StoreError else { throw error as? ErrorCode ?? .internalError }
+      if case .damaged(.message, let row) = failure { quarantine(row) }
+      throw failure.code
+    }
+  }
+
+  private func quarantine(_ message: Int64) {
+    metrics.add(.damagedRows)
+    log.error("a stored message is damaged and was set aside", metadata: ["row": "\(message)"])
+    commitLoop.submit(
+      CommitCommand(weight: 1) { group in
+        for place in try group.transaction.quarantine(message: message) { group.wake(place.mailbox) }
+      } refused: { _ in
+      })
   }
 
   /// Certificate and newest device list of a device, as they are handed to whoever needs them.

@@ -80,10 +80,12 @@ package final class Node: Sendable {
 
   /// A consistent read on the caller's thread.
   func reading<T>(_ body: (StoreSnapshot) throws -> T) throws(ErrorCode) -> T {
-    do { return try store.read(body) } catch {
+    do { return try unmappedRead(body) } catch {
       throw error as? ErrorCode ?? (error as? StoreError)?.code ?? .internalError
     }
   }
+
+  func unmappedRead<T>(_ body: (StoreSnapshot) throws -> T) throws -> T { try store.read(body) }
 
   /// Waits for a write; for administration only, never on an event loop.
   func writing<T: Sendable>(_ body: @escaping @Sendable (CommitGroup) throws -> T) throws(ErrorCode) -> T {

@@ -47,7 +47,7 @@ extension Node {
   ) throws(ErrorCode) -> [OutboundEnvelope] {
     guard let known = roster.peer(peer) else { throw .noRoute }
     let now = clock.nowMs()
-    let rows = try reading {
+    let rows = try readingRows {
       try $0.deliveries(known.envelopes, after: seq, maxCount: maxCount, maxBytes: maxBytes)
     }
     return try rows.filter { $0.expiresMs > now }.map { row throws(ErrorCode) in

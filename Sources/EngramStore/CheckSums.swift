@@ -3,7 +3,11 @@ internal import EngramCrypto
 
 /// SQLite does not notice a flipped bit in a value, so what is handed on carries these 16 bytes. They find
 /// damage, not forgery: whoever can write the file can compute them.
-func checkSum(_ bytes: [UInt8]) -> [UInt8] { Array(tagged("row", bytes[...]).bytes.prefix(checkSumBytes)) }
+func checkSum(_ bytes: [UInt8]) -> [UInt8] {
+  let transcript = Transcript("row")
+  transcript.absorb(bytes)
+  return Array(transcript.finish().prefix(checkSumBytes))
+}
 
 let checkSumBytes = 16
 
@@ -23,7 +27,9 @@ func infoSum(_ message: MessageInfo, checkSum: [UInt8]) -> [UInt8] {
   for number in numbers { withUnsafeBytes(of: number.bigEndian) { input += $0 } }
   input += checkSum
   input += Array(message.sender.text.utf8)
-  return Array(tagged("row-info", input[...]).bytes.prefix(checkSumBytes))
+  let transcript = Transcript("row-info")
+  transcript.absorb(input)
+  return Array(transcript.finish().prefix(checkSumBytes))
 }
 
 extension NewMessage {

@@ -40,13 +40,10 @@ extension StoreSnapshot {
     _ delivery: PendingDelivery, _ budget: inout ReadBudget, into rows: inout [DeliveryRow]
   ) throws(StoreError) -> Bool {
     do throws(StoreError) {
-      let sql = """
-        SELECT \(infoColumns), length(b.bytes), b.bytes
-        FROM message JOIN body AS b ON b.message = seq WHERE seq = ?
-        """
       let limits = budget
       let isFirst = rows.isEmpty
-      let read = try first(sql, [.integer(delivery.message)], .message, key: 0) { fields -> DeliveryRow? in
+      let read = try first(loadSQL, [.integer(delivery.message)], .message, key: 0) {
+        fields -> DeliveryRow? in
         // The length comes from the row's header: a blob that does not fit is not read.
         guard try isFirst || limits.admits(fields.count(infoColumnCount)) else { return nil }
         let message = try messageInfo(fields)
@@ -120,6 +117,11 @@ extension StoreTransaction {
     return places
   }
 }
+
+private let loadSQL = """
+  SELECT \(infoColumns), length(b.bytes), b.bytes
+  FROM message JOIN body AS b ON b.message = seq WHERE seq = ?
+  """
 
 /// How much more a list may hold.
 private struct ReadBudget {

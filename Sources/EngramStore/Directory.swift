@@ -36,7 +36,8 @@ extension StoreSnapshot {
 
   /// Invites by name, those that have run out included until they are purged.
   package func invites() throws(StoreError) -> [InviteRow] {
-    try all("SELECT digest, name, expires_ms FROM invite ORDER BY name, digest", [], .invite) { fields in
+    try all("SELECT digest, name, expires_ms FROM invite ORDER BY name, digest", [], .invite) {
+      fields in
       InviteRow(
         digest: try fields.identifier(0, as: Digest.self), name: try fields.text(1),
         expiresMs: try fields.ordered(2))
@@ -131,5 +132,5 @@ private func clientRow(_ fields: Fields) throws(StoreError) -> ClientRow {
 private func deviceRow(_ fields: Fields) throws(StoreError) -> DeviceRow {
   DeviceRow(
     kid: try fields.identifier(0, as: Kid.self), address: try fields.address(1),
-    certificate: try fields.bytes(2), mailbox: fields.optionalInteger(3))
+    certificate: try fields.bytes(2), mailbox: try fields.optionalInteger(3))
 }

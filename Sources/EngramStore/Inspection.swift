@@ -25,7 +25,7 @@ extension StoreSnapshot {
   package func check() throws(StoreError) -> [String] {
     var problems = try all("PRAGMA integrity_check", [], .meta) { try $0.text(0) }.filter { $0 != "ok" }
     problems += try all("PRAGMA foreign_key_check", [], .meta) { fields in
-      "\(try fields.text(0)) row \(fields.optionalInteger(1) ?? 0): what it refers to is gone"
+      "\(try fields.text(0)) row \(try fields.optionalInteger(1) ?? 0): what it refers to is gone"
     }
     problems += try damagedMessages()
     problems += try damagedNotices()

@@ -6,7 +6,16 @@ let infoColumns = """
   not_before_ms, origin, accepted_ms, open, check_sum, info_sum
   """
 /// Where columns after `infoColumns` begin.
-let infoColumnCount = 15
+let infoColumnCount: Int32 = 15
+
+// Built once: these run for every message.
+private let insertSQL = """
+  INSERT INTO message (dedupe, envelope_id, sender, sender_kid, type, priority, created_ms, expires_ms,
+    not_before_ms, origin, accepted_ms, open, check_sum, info_sum)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (dedupe) DO NOTHING
+  """
+private let settleSQL = "UPDATE message SET open = max(0, open - ?) WHERE seq = ? RETURNING \(infoColumns)"
+private let findSQL = "SELECT \(infoColumns) FROM message WHERE dedupe = ?"
 
 /// A message's row and the sum its bytes must have.
 struct CheckedInfo {
@@ -33,9 +42,7 @@ func messageInfo(_ fields: Fields) throws(StoreError) -> CheckedInfo {
 extension StoreSnapshot {
   /// The message with this deduplication key, done or not.
   package func message(_ dedupe: Digest) throws(StoreError) -> MessageRow? {
-    let found = try first(
-      "SELECT \(infoColumns) FROM message WHERE dedupe = ?", [.bytes(dedupe.bytes)], .message, key: 0,
-      messageInfo)
+    let found = try first(findSQL, [.bytes(dedupe.bytes)], .message, key: 0, messageInfo)
     guard let found else { return nil }
     return MessageRow(info: found.info, bytes: try body(of: found))
   }
@@ -59,13 +66,8 @@ extension StoreTransaction {
   ///   trusted.
   package func insertMessage(_ message: NewMessage) throws(StoreError) -> InsertOutcome {
     let sum = checkSum(message.bytes)
-    let sql = """
-      INSERT INTO message (dedupe, envelope_id, sender, sender_kid, type, priority, created_ms, expires_ms,
-        not_before_ms, origin, accepted_ms, open, check_sum, info_sum)
-      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (dedupe) DO NOTHING
-      """
     let inserted = try execute(
-      sql,
+      insertSQL,
       [
         .bytes(message.dedupe.bytes), .bytes(message.envelopeID.bytes), .text(message.sender.text),
         .bytes(message.senderKid.bytes), .integer(Int64(message.type.rawValue)),
@@ -84,9 +86,7 @@ extension StoreTransaction {
   }
 
   private func known(_ dedupe: Digest) throws(StoreError) -> InsertOutcome {
-    let found = try first(
-      "SELECT \(infoColumns) FROM message WHERE dedupe = ?", [.bytes(dedupe.bytes)], .message, key: 0,
-      messageInfo)
+    let found = try first(findSQL, [.bytes(dedupe.bytes)], .message, key: 0, messageInfo)
     guard let found else { throw .missing(.message) }
     return .exists(envelope: found.info.envelopeID, acceptedMs: found.info.acceptedMs)
   }
@@ -94,8 +94,8 @@ extension StoreTransaction {
   /// Counts `done` deliveries off; with the last one the bytes go, and `secure_delete` overwrites them.
   /// - Returns: the message as it is now.
   func settle(_ message: Int64, done: Int) throws(StoreError) -> MessageInfo {
-    let sql = "UPDATE message SET open = max(0, open - ?) WHERE seq = ? RETURNING \(infoColumns)"
-    let row = try first(sql, [.integer(done), .integer(message)], .message, key: 0, messageInfo)
+    let row = try first(
+      settleSQL, [.integer(done), .integer(message)], .message, key: 0, messageInfo)
     guard let row else { throw .damaged(.message, row: message) }
     if row.info.open == 0 { try execute("DELETE FROM body WHERE message = ?", [.integer(message)]) }
     return row.info

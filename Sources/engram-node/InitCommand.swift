@@ -86,7 +86,8 @@ struct InitCommand: AsyncParsableCommand {
 
   private func issueCertificate(_ nodeName: NodeName, _ listenAt: HostPort, _ layout: NodeLayout) throws {
     let authority = try CertificateAuthority.create(
-      commonName: commonName("\(nodeName) CA", or: "Engram CA"), certificatePath: layout.authority, keyPath: layout.authorityKey)
+      commonName: commonName("\(nodeName) CA", or: "Engram CA"), certificatePath: layout.authority,
+      keyPath: layout.authorityKey)
     let hosts =
       ([listenAt.host] + alternativeNames + [advertise.flatMap { HostPort($0)?.host }].compactMap { $0 })
     let addresses = hosts.filter(isAddress) + ["127.0.0.1", "::1"]
@@ -99,8 +100,8 @@ struct InitCommand: AsyncParsableCommand {
 
   private func configurationText(_ nodeName: NodeName) -> String {
     """
-    # The configuration of this node. Every key, with its meaning and default, is in the example that comes with
-    # the software; `engram-node admin peer add` writes peers into peers.d beside this file.
+    # The configuration of this node. Every key, with its meaning and default, is in the example that
+    comes with # the software; `engram-node admin peer add` writes peers into peers.d beside this file.
     [node]
     name = "\(nodeName)"
     data_dir = "data"
@@ -182,9 +183,11 @@ func printJSON(_ value: some Encodable) {
   if let data = try? encoder.encode(value) { print(String(decoding: data, as: UTF8.self)) }
 }
 
-/// A certificate's common name holds 64 characters (RFC 5280, appendix A.1); nothing is decided by it, names are in the
-/// SAN.
-private func commonName(_ text: String, or fallback: String) -> String { text.utf8.count <= 64 ? text : fallback }
+/// A certificate's common name holds 64 characters (RFC 5280, appendix A.1); nothing is decided by it, names
+/// are in the SAN.
+private func commonName(_ text: String, or fallback: String) -> String {
+  text.utf8.count <= 64 ? text : fallback
+}
 
 private func isAddress(_ host: String) -> Bool {
   var (four, six) = (in_addr(), in6_addr())

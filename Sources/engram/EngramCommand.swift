@@ -9,7 +9,8 @@ struct EngramCommand: AsyncParsableCommand {
     abstract: "Send and receive messages that only the other end can read.",
     discussion: """
       A client belongs to one node, which its organisation runs, and writes to clients of any node that
-      federates with it. Messages are sealed and signed on this machine; nodes carry them and cannot read them.
+      federates with it. Messages are sealed and signed on this machine; nodes carry them and cannot read
+      them.
 
       Start with the invite that your node's administrator gives you:
         engram init --node node.acme.example:7443 --ca ca.pem --invite TOKEN

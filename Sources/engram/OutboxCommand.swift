@@ -6,8 +6,8 @@ struct OutboxCommand: AsyncParsableCommand {
     commandName: "outbox",
     abstract: "List sent messages and those that still wait here.",
     discussion: """
-      States: `accepted` the node has it; `waiting` sealed, not confirmed by the node; `queued` not sealed yet,
-      because a recipient's keys cannot be had; `refused` the node will not take it.
+      States: `accepted` the node has it; `waiting` sealed, not confirmed by the node; `queued` not
+      sealed yet, because a recipient's keys cannot be had; `refused` the node will not take it.
 
       Examples:
         engram outbox

@@ -9,7 +9,8 @@ struct SendCommand: AsyncParsableCommand {
     discussion: """
       The body comes from --text, --file or standard input. The message is sealed for every device of every
       recipient before it leaves this machine. It is kept here first: when the node cannot be reached, the
-      command ends with exit code 6, and a later `send` or `outbox --resend` transmits it. Do not send it again.
+      command ends with exit code 6, and a later `send` or `outbox --resend` transmits it. Do not send it
+      again.
 
       Examples:
         engram send --to worker@globex.example --text "build 7 is green"

@@ -248,7 +248,7 @@ final class FakeNode: Sendable {
     guard let item else { return ItemOutcome(.refused, code: .notFound) }
     if item.kind == .envelope, let receipt = try? UnverifiedReceipt(parsing: ack.receipt[...]) {
       let home = state.withLock { $0.peers[receipt.body.sender.node] } ?? self
-      home.deposit(.receipt, ack.receipt, nil, for: receipt.body.senderKid)
+      home.deposit(.receipt, receiptRow([ack.receipt]), nil, for: receipt.body.senderKid)
     }
     return ItemOutcome(.accepted)
   }
@@ -361,4 +361,9 @@ final class TestWorld: Sendable {
         store: store, account: account, device: keys.device, transport: node.transport,
         nowMs: { [clock] in clock.nowMs }))
   }
+}
+
+/// `lp(receipt)…`: how receipts wait in a mailbox.
+func receiptRow(_ receipts: [[UInt8]]) -> [UInt8] {
+  fields { w in for receipt in receipts { w.field(receipt) } }
 }

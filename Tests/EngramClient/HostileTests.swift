@@ -166,7 +166,7 @@ struct HostileTests {
       (body.role, body.state, body.issuerName) = (.recipientNode, .delivered, world.globex.name.text)
       body.issuerKey = signer.publicKey
     }
-    world.acme.deposit(.receipt, signReceipts([body], with: signer)[0], nil, for: sender.kid)
+    world.acme.deposit(.receipt, receiptRow([signReceipts([body], with: signer)[0]]), nil, for: sender.kid)
     _ = try await alice.receive()
     let states = try await alice.receipts(of: sent.messageID).map(\.state)
     if forgery == .none {
@@ -189,7 +189,8 @@ struct HostileTests {
       messageID: try #require(bytes(hex: sent.messageID).flatMap { MessageID($0) }),
       recipient: recipient.address,
       recipientKid: recipient.kid, state: .delivered, atMs: world.clock.nowMs)
-    world.acme.deposit(.receipt, signReceipts([body], with: world.globex.key)[0], nil, for: sender.kid)
+    world.acme.deposit(
+      .receipt, receiptRow([signReceipts([body], with: world.globex.key)[0]]), nil, for: sender.kid)
     _ = try await alice.receive()
     #expect(try await alice.receipts(of: sent.messageID).map(\.state) == ["accepted", "delivered"])
   }

@@ -49,7 +49,8 @@ struct CodecPropertyTests {
     #expect(accepted > 100)
   }
 
-  /// One to three changes of a kind that parsers get wrong: bits, cuts, insertions, repetitions, lengths, noise.
+  /// One to three changes of a kind that parsers get wrong: bits, cuts, insertions, repetitions, lengths,
+  /// noise.
   private func mutate(_ original: [UInt8], _ generator: inout SeededGenerator) -> [UInt8] {
     var bytes = original
     for _ in 0...generator.count(upTo: 2) {

@@ -12,7 +12,8 @@ struct ErrorRegistryTests {
       $0.hasPrefix("| ") && $0.dropFirst(2).first?.isNumber == true
     }
     let expected = ErrorCode.allCases.map { code in
-      "| \(code.rawValue) | \(code.name) | \(code.fault.rawValue) | \(code.isRetryable ? "yes" : "no") | \(code.sentence) |"
+      "| \(code.rawValue) | \(code.name) | \(code.fault.rawValue) | "
+        + "\(code.isRetryable ? "yes" : "no") | \(code.sentence) |"
     }
     #expect(rows.count == expected.count)
     for (row, want) in zip(rows, expected) { #expect(row == want) }

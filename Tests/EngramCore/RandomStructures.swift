@@ -1,7 +1,8 @@
 import EngramCore
 import TestSupport
 
-// Well-formed structures with random content, for the codec's properties. Small on purpose: variety, not volume.
+// Well-formed structures with random content, for the codec's properties. Small on purpose: variety, not
+// volume.
 extension SeededGenerator {
   mutating func count(upTo limit: Int) -> Int { Int.random(in: 0...limit, using: &self) }
   mutating func shortBytes(upTo limit: Int = 40) -> [UInt8] { bytes(count(upTo: limit)) }

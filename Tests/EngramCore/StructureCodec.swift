@@ -72,7 +72,8 @@ struct StructureCodec: Sendable, CustomTestStringConvertible {
           bundles: $0.array(upTo: 3) { $0.bundle() })
       }, encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
     StructureCodec(
-      "receipt body", make: { $0.receiptBody() }, encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
+      "receipt body", make: { $0.receiptBody() }, encode: { $0.encoded() },
+      parse: { try .init(parsing: $0) }),
     StructureCodec(
       "receipt", make: { well(try? UnverifiedReceipt(parsing: $0.receipt()[...])) },
       encode: {

@@ -10,8 +10,8 @@ struct KeyTests {
   }
   private func x25519(_ bytes: [UInt8]) throws -> SealingPublicKey { try #require(SealingPublicKey(bytes)) }
 
-  /// The eight points of small order (both signs where x is not 0), and the other encodings that RFC 8032 decoders
-  /// have been seen to accept for them: y = p, y = p + 1, and x = 0 with the sign bit set.
+  /// The eight points of small order (both signs where x is not 0), and the other encodings that RFC 8032
+  /// decoders have been seen to accept for them: y = p, y = p + 1, and x = 0 with the sign bit set.
   static let smallOrder = [
     "0000000000000000000000000000000000000000000000000000000000000000",  // order 4
     "0000000000000000000000000000000000000000000000000000000000000080",  // order 4

@@ -3,8 +3,8 @@ import EngramCrypto
 import TestSupport
 import Testing
 
-/// `structures.json` was made by the second implementation. Signatures of Ed25519 are deterministic, so this one
-/// must give the same bytes, not just accept them.
+/// `structures.json` was made by the second implementation. Signatures of Ed25519 are deterministic, so this
+/// one must give the same bytes, not just accept them.
 @Suite("Keys, receipts, hello and hashes in vector files")
 struct StructureVectorTests {
   let file: StructureVectors

@@ -115,7 +115,8 @@ struct TokenTests {
     }
     let text = token()
     let last = try #require(text.last)
-    // 64 bytes leave four spare bits in the last digit: sixteen texts decode to one signature, fifteen are refused.
+    // 64 bytes leave four spare bits in the last digit: sixteen texts decode to one signature, fifteen are
+    // refused.
     let others = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".filter { $0 != last }
     for digit in others {
       #expect(try verdict(String(text.dropLast()) + String(digit)) != ErrorCode.none)

@@ -3,6 +3,8 @@ import EngramCrypto
 import EngramFederation
 import EngramNode
 import EngramSealing
+import NIOCore
+import NIOPosix
 import TestSupport
 import Testing
 
@@ -55,15 +57,50 @@ struct FederationTests {
     #expect(try await eventually { try await federation.globex.envelopes(bob).count == 1 })
     let received = try await federation.globex.envelopes(bob)
     #expect(try bob.open(received[0], from: alice).body == Array("hello over there".utf8))
-    // The other node's signed word that it took the message over.
-    #expect(
-      try await eventually {
-        try await federation.acme.inbox(alice).contains {
-          $0.kind == .receipt
-            && (try? UnverifiedReceipt(parsing: $0.payload[...]).body.issuerName) == "globex.example"
-        }
-      })
+    // The other node's signed word that it took the message over, and later the device's own.
+    #expect(try await eventually { try await issuers(federation.acme, alice).contains("globex.example") })
+    let item = try #require(try await federation.globex.inbox(bob).first { $0.kind == .envelope })
+    let outcome = try await federation.globex.acknowledge(
+      [MailboxAck(seq: item.seq, receipt: try bob.receipt(about: item.payload))], as: bob)
+    #expect(outcome.map(\.outcome) == [.accepted])
+    #expect(try await eventually { try await issuers(federation.acme, alice).contains("bob@globex.example") })
     #expect(await eventually { federation.acme.state(of: federation.globex)?.queued == 0 })
+    await federation.stop()
+  }
+
+  private func issuers(_ organisation: Organisation, _ device: TestDevice) async throws -> [String] {
+    try await organisation.inbox(device).filter { $0.kind == .receipt }.flatMap { item in
+      try splitBatch(item.payload[...]).map { try UnverifiedReceipt(parsing: $0).body.issuerName }
+    }
+  }
+
+  @Test("a peer that accepts connections and says nothing delays nobody else")
+  func silentPeer() async throws {
+    let federation = try Federation()
+    try await federation.start()
+    let silent = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+      .bind(host: "127.0.0.1", port: 0).get()
+    let initech = try Organisation("initech.example", clock: federation.clock)
+    try federation.acme.federation.setPeers([
+      federation.globex.card(), initech.card(port: try #require(silent.localAddress?.port)),
+    ])
+    #expect(await federation.connected())
+    let alice = try await federation.acme.client("alice")
+    let bob = try await federation.globex.client("bob")
+    let milton = try TestDevice("milton@initech.example")
+    let envelopes = try (0..<40).flatMap { index in
+      [
+        try sealText("for bob \(index)", from: alice, to: [bob]).bytes,
+        try sealText("for milton \(index)", from: alice, to: [milton]).bytes,
+        try sealText("for both \(index)", from: alice, to: [bob, milton]).bytes,
+      ]
+    }
+    let outcomes = try await federation.acme.send(envelopes, from: alice)
+    #expect(outcomes.allSatisfy { $0.outcome == .accepted })
+    #expect(try await eventually { try await federation.globex.envelopes(bob).count == 80 })
+    #expect(federation.acme.state(of: initech)?.queued == 80)
+    #expect(federation.acme.state(of: initech)?.state == .dialling)
+    try await silent.close()
     await federation.stop()
   }
 

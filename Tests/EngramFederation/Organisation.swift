@@ -11,12 +11,13 @@ import NIOPosix
 import NIOTLS
 import Synchronization
 import TestSupport
+import Testing
 
 extension ManualClock: EngramNode.Clock {}
 extension SeededRandom: EngramNode.RandomSource {}
 
-/// One organisation as it runs: a node on its store, a certificate authority, a TLS port on loopback, and federation.
-/// Everything that must survive a restart is in `directory`.
+/// One organisation as it runs: a node on its store, a certificate authority, a TLS port on loopback, and
+/// federation. Everything that must survive a restart is in `directory`.
 final class Organisation: Sendable {
   let test: TestNode
   let clock: ManualClock
@@ -133,7 +134,7 @@ final class Organisation: Sendable {
     let device = try TestDevice("\(name)@\(test.name)")
     let node = node
     let token = try await answer { node.invite(name: name, ttlMs: 60_000, completion: $0) }
-    let request = device.registration(node: test.id, invite: Array(token.utf8))
+    let request = device.registration(node: test.id, invite: try #require(base64URLDecode(token)))
     _ = try await answer { node.register(request.encoded(), completion: $0) }
     return device
   }
@@ -159,6 +160,14 @@ final class Organisation: Sendable {
     let session = try await session(device)
     var known: Set<Kid> = []
     return try node.items(session, after: 0, maxCount: 10_000, maxBytes: 64 << 20, knownSenders: &known)
+  }
+
+  func acknowledge(_ acks: [MailboxAck], as device: TestDevice) async throws -> [ItemOutcome] {
+    let session = try await session(device)
+    let node = node
+    return await withCheckedContinuation { continuation in
+      node.acknowledge(acks, session) { continuation.resume(returning: $0) }
+    }
   }
 
   func envelopes(_ device: TestDevice) async throws -> [[UInt8]] {

@@ -4,8 +4,8 @@ import EngramFederation
 import EngramNode
 import TestSupport
 
-/// A node reduced to what federation sees of it: numbered rows for the peer, a dedupe set, effects, and a commit
-/// queue whose work is lost when the node crashes before it ran. What is stored here survives a crash.
+/// A node reduced to what federation sees of it: numbered rows for the peer, a dedupe set, effects, and a
+/// commit queue whose work is lost when the node crashes before it ran. What is stored here survives a crash.
 final class SimulatedNode {
   let identity: NodeIdentity
   let deduplicates: Bool

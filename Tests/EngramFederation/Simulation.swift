@@ -4,9 +4,9 @@ import EngramNode
 import TestSupport
 import Testing
 
-/// Two nodes and the link between them, with everything that can go wrong on the way, driven by one seed: work is
-/// done late and in different orders, connections are cut with frames in flight, nodes crash and come back with only
-/// what they had committed.
+/// Two nodes and the link between them, with everything that can go wrong on the way, driven by one seed:
+/// work is done late and in different orders, connections are cut with frames in flight, nodes crash and come
+/// back with only what they had committed.
 final class Simulation {
   private struct Task {
     let side: Int

@@ -44,7 +44,8 @@ struct KillScenarios {
     _ = try await analyst.drain { $0.ids.contains(first.id) }
     let sealed = try Self.load(from: planner, to: analyst)
 
-    // A receiver that stands still keeps what was sent to it in flight: delivered to its socket, not acknowledged.
+    // A receiver that stands still keeps what was sent to it in flight: delivered to its socket, not
+    // acknowledged.
     globex.pause()
     for batch in sealed.batches(of: 20) {
       try #require(try await planner.send(batch.map(\.bytes)).allSatisfy { $0.outcome == .accepted })

@@ -2,8 +2,8 @@ package import EngramCore
 package import EngramCrypto
 package import EngramSealing
 
-/// One device of one client with everything that it would show to others. The same address has the same identity
-/// key in every test, the same (address, device) the same device keys: failures repeat.
+/// One device of one client with everything that it would show to others. The same address has the same
+/// identity key in every test, the same (address, device) the same device keys: failures repeat.
 package struct TestDevice: Sendable {
   package let address: Address
   package let identity: SigningKey

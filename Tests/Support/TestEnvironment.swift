@@ -9,8 +9,8 @@ package enum TestTime {
   package static let dayMs: UInt64 = 24 * hourMs
 }
 
-/// A clock that stands still until a test turns it. Offers what `EngramNode.Clock` asks for; a test target that
-/// needs the conformance declares it in one line.
+/// A clock that stands still until a test turns it. Offers what `EngramNode.Clock` asks for; a test target
+/// that needs the conformance declares it in one line.
 package final class ManualClock: Sendable {
   private let now: Mutex<UInt64>
   package init(_ startMs: UInt64 = TestTime.startMs) { now = Mutex(startMs) }

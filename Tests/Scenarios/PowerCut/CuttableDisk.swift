@@ -1,13 +1,14 @@
 import Foundation
 import TestSupport
 
-/// An ext4 file system in a file, whose power can be cut: what was not on the disk by then is gone, as after a real
-/// cut. A process kill would not do, since the kernel writes out what a killed process left in the page cache.
+/// An ext4 file system in a file, whose power can be cut: what was not on the disk by then is gone, as after
+/// a real cut. A process kill would not do, since the kernel writes out what a killed process left in the
+/// page cache.
 final class CuttableDisk {
   let mountPoint: String
   private let image: String
-  /// `EXT4_IOC_SHUTDOWN` of the kernel's fs/ext4/ext4.h, and its flag `EXT4_GOING_FLAGS_NOLOGFLUSH`: nothing more is
-  /// written, not even the journal.
+  /// `EXT4_IOC_SHUTDOWN` of the kernel's fs/ext4/ext4.h, and its flag `EXT4_GOING_FLAGS_NOLOGFLUSH`: nothing
+  /// more is written, not even the journal.
   private static let shutdownRequest: UInt = 0x8004_587d
   private static let withoutLogFlush: UInt32 = 2
 

@@ -32,8 +32,8 @@ final class PowerCutRun {
 
   private static let senders = 4
   private static let batch = 8
-  /// From the first message to the cut, in milliseconds: after some commits, and before the kernel writes pages back
-  /// by itself (5 s for the journal), which would hide a missing fsync.
+  /// From the first message to the cut, in milliseconds: after some commits, and before the kernel writes
+  /// pages back by itself (5 s for the journal), which would hide a missing fsync.
   private static let cutMs: ClosedRange<UInt64> = 200...2_500
 
   private let settings: Settings

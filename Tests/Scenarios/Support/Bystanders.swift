@@ -4,8 +4,8 @@ import EngramSealing
 import TestSupport
 import Testing
 
-/// Two clients of a node that have nothing to do with an attack on it: whatever happens, they exchange messages, and
-/// nothing else is in the store.
+/// Two clients of a node that have nothing to do with an attack on it: whatever happens, they exchange
+/// messages, and nothing else is in the store.
 final class Bystanders: Sendable {
   let organisation: Organisation
   let sender: Member

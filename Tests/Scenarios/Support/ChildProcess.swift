@@ -2,8 +2,8 @@ import Foundation
 import Synchronization
 import TestSupport
 
-/// A program that was started by a test. Standard output and error go to files, so that nothing it says can block it.
-/// It never outlives its owner, nor the test process.
+/// A program that was started by a test. Standard output and error go to files, so that nothing it says can
+/// block it. It never outlives its owner, nor the test process.
 final class ChildProcess: Sendable {
   enum Exit: Equatable, Sendable {
     case code(Int32)

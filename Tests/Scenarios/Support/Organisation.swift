@@ -30,7 +30,8 @@ final class Organisation: Sendable {
   ///
   /// - Parameters:
   ///   - settings: further tables of federation.toml.
-  ///   - folder: where to put it, on a file system of its own for instance. What the process says is kept elsewhere.
+  ///   - folder: where to put it, on a file system of its own for instance. What the process says is kept
+  ///     elsewhere.
   init(_ name: String, settings: String = "", in folder: String? = nil) async throws {
     self.name = try NodeName(name)
     directory = try TemporaryDirectory()

@@ -13,8 +13,8 @@ struct RawFrame: Sendable {
   let payload: [UInt8]
 }
 
-/// A TLS connection to a node's port on which a test says what it likes, byte for byte. It shares no code with the
-/// federation's own frame codec.
+/// A TLS connection to a node's port on which a test says what it likes, byte for byte. It shares no code
+/// with the federation's own frame codec.
 final class RawLink: Sendable {
   private let channel: any Channel
   private let tape: Tape

@@ -4,8 +4,8 @@ import EngramTLS
 import TestSupport
 import Testing
 
-/// An organisation that another one has pinned in good faith, and that then speaks the protocol by hand: right
-/// certificate, right key, any frame.
+/// An organisation that another one has pinned in good faith, and that then speaks the protocol by hand:
+/// right certificate, right key, any frame.
 final class RoguePeer: Sendable {
   let own: Organisation
   let victim: Organisation

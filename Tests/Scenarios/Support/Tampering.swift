@@ -3,11 +3,13 @@ import EngramCrypto
 import EngramSealing
 import TestSupport
 
-/// Ways to spoil an envelope. What comes before the signature in a node's order of checks is refused whatever the
-/// signature says; the rest is signed again by its sender's own device, so that nothing else is wrong with it.
+/// Ways to spoil an envelope. What comes before the signature in a node's order of checks is refused whatever
+/// the signature says; the rest is signed again by its sender's own device, so that nothing else is wrong
+/// with it.
 struct Tampering: Sendable, CustomStringConvertible {
   let description: String
-  /// Every one of these may come; a parser that meets the damage at another place may call it by another name.
+  /// Every one of these may come; a parser that meets the damage at another place may call it by another
+  /// name.
   let codes: [ErrorCode]
   let apply: @Sendable ([UInt8], TestDevice) throws -> [UInt8]
 
