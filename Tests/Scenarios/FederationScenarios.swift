@@ -14,8 +14,8 @@ struct FederationScenarios {
     let analyst = try await globex.member("analyst")
     try await exchange(from: planner, to: analyst)
     try await exchange(from: analyst, to: planner)
-    #expect(try await acme.status().open_deliveries == 0)
-    #expect(try await globex.status().open_deliveries == 0)
+    #expect(try await acme.status().openDeliveries == 0)
+    #expect(try await globex.status().openDeliveries == 0)
   }
 
   /// One message, and everything that both sides may demand to see about it.

@@ -160,7 +160,7 @@ final class Organisation: Sendable {
 struct NodeReport: Decodable, Sendable {
   var ready: Bool
   var messages: Int
-  var open_deliveries: Int
+  var openDeliveries: Int
   var sessions: Int
   var peers: [PeerReport]
 }
@@ -170,7 +170,7 @@ struct PeerReport: Decodable, Sendable {
   var name: String
   var state: String
   var queued: Int
-  var last_error: Failure?
+  var lastError: Failure?
 }
 
 /// A port that nobody listens on, below the range from which the kernel picks for connections: a node that is

@@ -61,7 +61,9 @@ struct Finished: Sendable {
   }
 
   func json<Answer: Decodable>(_: Answer.Type = Answer.self) throws -> Answer {
-    try JSONDecoder().decode(Answer.self, from: Data(try expected().utf8))
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    return try decoder.decode(Answer.self, from: Data(try expected().utf8))
   }
 }
 
