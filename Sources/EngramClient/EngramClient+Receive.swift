@@ -24,7 +24,10 @@ extension EngramClient {
           waitSeconds: Swift.min(left, ClientLimits.pollSecondsMax))
         messages = try await mailbox.take(max: max)
         // Receipts and repetitions may have come instead; then there may be more behind them.
-        if messages.isEmpty, count == 0, core.nowMs() >= deadline { break }
+        guard messages.isEmpty, count == 0 else { continue }
+        if core.nowMs() >= deadline { break }
+        // A node that answers at once although it was asked to wait must not be asked in a tight loop.
+        try await Task.sleep(for: .milliseconds(ClientLimits.receiverPollMs))
       }
       return messages
     }

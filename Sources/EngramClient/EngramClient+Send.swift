@@ -82,12 +82,12 @@ extension EngramClient {
         guard now < deadline else { return false }
         if await mailbox.tryBegin() {
           let wait = min(ClientLimits.pollSecondsMax, max(1, Int((deadline - now) / 1_000)))
-          _ = try await mailbox.fetch(max: ClientLimits.itemsPerFetch, waitSeconds: wait)
-        } else {
-          // Another process of this home receives and stores the receipts; there is nothing to wait on but
-          // time.
-          try await Task.sleep(for: .milliseconds(100))
+          let count = try await mailbox.fetch(max: ClientLimits.itemsPerFetch, waitSeconds: wait)
+          if count > 0 { continue }
         }
+        // Another process of this home receives and stores the receipts, or the node answered at once: there
+        // is nothing to wait on but time.
+        try await Task.sleep(for: .milliseconds(ClientLimits.receiverPollMs))
       }
     }
   }

@@ -91,6 +91,8 @@ final class CommitLoop: Sendable {
   struct Hooks: Sendable {
     let sign: @Sendable ([ReceiptBody]) -> [[UInt8]]
     let wake: @Sendable (Set<Int64>) -> Void
+    /// A commit found no space on the disk.
+    let full: @Sendable () -> Void
     /// An fsync failed: what is on disk is unknown, so the process must end (never retried).
     let fatal: @Sendable (StoreError) -> Void
   }
@@ -243,6 +245,7 @@ final class CommitLoop: Sendable {
     note(failure: code)
     metrics.add(.commitFailures)
     log.error("a commit failed", metadata: ["code": "\(code.name)"])
+    if code == .storageFull { hooks.full() }
     for command in commands { command.refused(code) }
     if let storeError, storeError == .fsyncFailed { hooks.fatal(storeError) }
   }

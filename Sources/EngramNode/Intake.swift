@@ -139,6 +139,7 @@ extension Node {
       return Decision(outcome: code.isRetryable ? .later : .refused, code: code)
     }
     // 5.
+    if isDiskLow { return Decision(outcome: .later, code: .storageFull) }
     let standing = try authorise(envelope, in: group)
     guard standing == .none else { return refuse(envelope, standing, from: source, in: group) }
     // 6.

@@ -56,9 +56,10 @@ extension Node {
   ) throws(ErrorCode) -> [MailboxItem] {
     let now = clock.nowMs()
     var items: [MailboxItem] = []
-    var bytes = 0
+    // Certificates are free: they count towards neither limit.
+    var (count, bytes) = (0, 0)
     for row in rows {
-      guard items.isEmpty || (items.count < maxCount && bytes < maxBytes) else { break }
+      guard count == 0 || (count < maxCount && bytes < maxBytes) else { break }
       switch row {
       case .delivery(let delivery):
         guard delivery.expiresMs > now, delivery.notBeforeMs <= now else { continue }
@@ -66,10 +67,10 @@ extension Node {
           items.append(MailboxItem(kind: .certificate, seq: 0, payload: item.encoded()))
         }
         items.append(MailboxItem(kind: .envelope, seq: delivery.seq, payload: delivery.bytes))
-        bytes += delivery.bytes.count
+        (count, bytes) = (count + 1, bytes + delivery.bytes.count)
       case .notice(let notice):
         items.append(MailboxItem(kind: .receipt, seq: notice.seq, payload: notice.bytes))
-        bytes += notice.bytes.count
+        (count, bytes) = (count + 1, bytes + notice.bytes.count)
       }
     }
     return items

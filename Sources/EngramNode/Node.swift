@@ -27,6 +27,7 @@ package final class Node: Sendable {
   private let sweeper: Sweeper
   private let purgedThrough: Atomic<UInt64>
   private let isRunning = Atomic<Bool>(false)
+  private let diskLow = Flag()
 
   /// - Parameter onFatal: called when the store can no longer be trusted to keep what it acknowledges (a
   ///   failed fsync is never retried). The process must end; the default ends it.
@@ -42,10 +43,15 @@ package final class Node: Sendable {
     let watches = WatchTable<Int64>()
     mailboxWatches = watches
     let key = identity.key
+    let diskLow = self.diskLow
     commitLoop = CommitLoop(
       store: store, clock: clock, settings: settings,
       hooks: CommitLoop.Hooks(
         sign: { signReceipts($0, with: key) }, wake: { watches.call($0) },
+        full: {
+          diskLow.isSet = true
+          store.releaseReserve()
+        },
         fatal: { error in
           log.critical("the store lost an fsync; stopping", metadata: ["code": "\(error.code.name)"])
           if let onFatal { onFatal(error.code) } else { exit(74) }
@@ -59,6 +65,7 @@ package final class Node: Sendable {
 
   /// Starts the commit thread and the sweeper.
   package func start() {
+    measureDisk()
     commitLoop.start()
     isRunning.store(true, ordering: .releasing)
     sweeper.start { [weak self] slow, mayPurge in self?.sweep(slow: slow, mayPurge: mayPurge) }
@@ -71,8 +78,18 @@ package final class Node: Sendable {
     commitLoop.stop()
   }
 
-  /// Running, and the last commit did not fail.
-  package var isReady: Bool { isRunning.load(ordering: .acquiring) && commitLoop.lastFailure == nil }
+  /// Running, the last commit did not fail, and the disk has room for new work.
+  package var isReady: Bool {
+    isRunning.load(ordering: .acquiring) && commitLoop.lastFailure == nil && !isDiskLow
+  }
+
+  /// As of the last second.
+  var isDiskLow: Bool { diskLow.isSet }
+
+  /// Takes the reserve back as soon as there is room for it, and with it new work.
+  func measureDisk() {
+    diskLow.isSet = !store.holdReserve(bytes: settings.diskReserveBytes)
+  }
 
   /// Envelopes that expire at or before this are refused: their deduplication rows may be gone.
   var purgedThroughMs: UInt64 { purgedThrough.load(ordering: .relaxed) }
@@ -121,4 +138,13 @@ package struct SystemClock: Clock {
 package struct SystemRandom: RandomSource {
   package init() {}
   package func bytes(_ count: Int) -> [UInt8] { randomBytes(count) }
+}
+
+/// A flag that several threads read and set.
+final class Flag: Sendable {
+  private let value = Atomic<Bool>(false)
+  var isSet: Bool {
+    get { value.load(ordering: .relaxed) }
+    set { value.store(newValue, ordering: .relaxed) }
+  }
 }

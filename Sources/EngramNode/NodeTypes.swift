@@ -46,6 +46,9 @@ package struct NodeSettings: Sendable {
   /// How long a directory answer of a peer is used without asking again.
   package var directoryFreshMs: UInt64 = 3_600_000
   package var clientsMax = 1_000_000
+  /// Disk held back for the time when it is full: acknowledgements, which free space, then still find room
+  /// for their commits, while new work is refused.
+  package var diskReserveBytes: UInt64 = 8 << 20
   package init() {}
 }
 

@@ -62,6 +62,7 @@ extension Node {
   /// One round of housekeeping; called by the sweeper's thread, and by tests directly.
   package func sweep(slow: Bool = true, mayPurge: Bool = true) {
     let now = clock.nowMs()
+    measureDisk()
     sessions.removeExpired(nowMs: now)
     if let due = try? reading({ try $0.expired(nowMs: now, limit: 1) }), !due.isEmpty { expire() }
     guard slow else { return }

@@ -41,6 +41,18 @@ func freeDiskBytes(_ path: String) -> UInt64 {
   return statvfs(path, &status) == 0 ? UInt64(status.f_bavail) * UInt64(status.f_frsize) : 0
 }
 
+/// Makes a file whose blocks are really allocated; nothing is left of it when that fails.
+func allocateFile(_ path: String, bytes: UInt64) -> Bool {
+  let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+  guard descriptor >= 0 else { return false }
+  defer { Glibc.close(descriptor) }
+  if posix_fallocate(descriptor, 0, off_t(bytes)) == 0 { return true }
+  unlink(path)
+  return false
+}
+
+func removeFile(_ path: String) { unlink(path) }
+
 extension StoreError {
   init(errno: Int32) {
     switch errno {

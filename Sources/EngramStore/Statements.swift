@@ -45,8 +45,8 @@ enum Argument {
 /// SQLITE_TRANSIENT, a macro that Swift does not see: SQLite takes a copy, so no pointer outlives its array.
 private let copied = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
 
-/// The columns of one result row. Types are not trusted: a flipped bit in a record's header changes them, so a
-/// value of another type or length is `damaged`, not a trap.
+/// The columns of one result row. Types are not trusted: a flipped bit in a record's header changes them, so
+/// a value of another type or length is `damaged`, not a trap.
 struct Fields {
   let statement: OpaquePointer
   let table: StoreTable
@@ -105,8 +105,8 @@ struct Fields {
   }
 }
 
-/// Every statement of the store goes through here: prepared once per connection by GRDB, run on SQLite directly
-/// (GRDB's rows build a dictionary of column names per query), errors mapped once.
+/// Every statement of the store goes through here: prepared once per connection by GRDB, run on SQLite
+/// directly (GRDB's rows build a dictionary of column names per query), errors mapped once.
 extension StoreSnapshot {
   /// Runs a statement for its effect.
   /// - Returns: the number of rows it changed.

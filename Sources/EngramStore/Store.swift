@@ -80,6 +80,16 @@ package final class Store: Sendable {
     } catch { throw StoreError(any: error) }
   }
 
+  /// Holds back `bytes` of disk in a file beside the store, for the time when the disk is full: giving them
+  /// up lets acknowledgements, which free space, commit.
+  /// - Returns: false when the disk has no room for them and as much again.
+  package func holdReserve(bytes: UInt64) -> Bool {
+    if UInt64(fileBytes(path + ".reserve")) >= bytes { return true }
+    return EngramStore.freeDiskBytes(path) >= 2 * bytes && allocateFile(path + ".reserve", bytes: bytes)
+  }
+
+  package func releaseReserve() { removeFile(path + ".reserve") }
+
   /// Checkpoints and closes; verbs fail with `closed` afterwards, and another process may open the store.
   package func close() throws(StoreError) {
     // Best effort: what the log holds is durable there too, and the next start reads it.

@@ -100,8 +100,8 @@ struct InitCommand: AsyncParsableCommand {
 
   private func configurationText(_ nodeName: NodeName) -> String {
     """
-    # The configuration of this node. Every key, with its meaning and default, is in the example that
-    comes with # the software; `engram-node admin peer add` writes peers into peers.d beside this file.
+    # The configuration of this node. The example that comes with the software shows every key, its meaning
+    # and its default; `engram-node admin peer add` writes peers into peers.d beside this file.
     [node]
     name = "\(nodeName)"
     data_dir = "data"

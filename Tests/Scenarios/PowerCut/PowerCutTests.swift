@@ -25,8 +25,9 @@ struct PowerCutTests {
     let tally = try await PowerCutRun(settings, mode: mode).run()
     print(
       """
-      powercut: \(mode): \(settings.rounds) rounds, \(tally.acknowledged) acknowledged, \(tally.taken) \
-      taken, \(tally.lost) lost, \(tally.repeated) repeated, \(tally.forgotten) clients forgotten
+      powercut: \(mode): \(settings.rounds) rounds, \(tally.acknowledged) acknowledged, \
+      \(tally.taken) taken, \(tally.lost) lost, \(tally.repeated) repeated, \
+      \(tally.forgotten) clients forgotten
       """)
     return tally
   }
