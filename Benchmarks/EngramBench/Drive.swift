@@ -49,7 +49,12 @@ struct Drive {
     let span = lastCount.latencies[firstCount.sent..<max(firstCount.sent, lastCount.sent)].filter { $0 > 0 }
     try await settle(running, expectDelivery: true)
 
-    let messages = release == .acceptance ? counters.accepted : counters.delivered
+    let messages =
+      switch release {
+      case .acceptance: counters.accepted
+      case .delivery: counters.delivered
+      case .processing: counters.processed
+      }
     var figures = costFigures(first, last, names: stage.names, messages: messages)
     figures.merge(latencyFigures(Array(span))) { $1 }
     figures.merge(counters.rates(seconds: figures["seconds"] ?? .nan)) { $1 }
@@ -165,12 +170,13 @@ private struct Window {
   let last: Counters
   var accepted: Int { last.accepted - first.accepted }
   var delivered: Int { last.delivered - first.delivered }
+  var processed: Int { last.processed - first.processed }
 
   func rates(seconds: Double) -> Figures {
     [
       "accepted_per_s": Double(accepted) / seconds, "delivered_per_s": Double(delivered) / seconds,
       "admitted_per_s": Double(last.admitted - first.admitted) / seconds,
-      "processed_per_s": Double(last.processed - first.processed) / seconds,
+      "processed_per_s": Double(processed) / seconds,
       "acknowledged_per_s": Double(last.acknowledged - first.acknowledged) / seconds,
     ]
   }

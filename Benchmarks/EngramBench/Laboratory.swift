@@ -35,12 +35,13 @@ final class Laboratory {
     _ scenario: Scenario, isFederated: Bool, acknowledging: Bool
   ) async throws -> ScenarioResult {
     let pool = try pool(isFederated: isFederated, withReceipts: acknowledging)
-    let window = isFederated ? command.federationWindow : command.window
+    let window = isFederated || acknowledging ? command.federationWindow : command.window
     let parameters = "batch=\(options.batch) window=\(window) connections=\(options.connections)"
     let runs = try await repeated(scenario.rawValue) {
       try await onStage(pool) { stage in
         try await Drive(stage: stage, pool: pool, options: options, loop: group.next()).closedLoop(
-          batch: options.batch, window: window, release: isFederated ? .delivery : .acceptance,
+          batch: options.batch, window: window,
+          release: acknowledging ? .processing : isFederated ? .delivery : .acceptance,
           acknowledging: acknowledging)
       }
     }

@@ -34,7 +34,12 @@ final class Traffic {
   }
 
   /// What makes room in the window.
-  enum Release: Sendable { case acceptance, delivery }
+  enum Release: Sendable {
+    case acceptance
+    case delivery
+    /// The recipient device's receipt reached the sender.
+    case processing
+  }
 
   struct Plan: Sendable {
     var frames: [ByteBuffer] = []
@@ -91,7 +96,7 @@ final class Traffic {
       case .open: plan.messages
       }
     return counters.accepted + counters.refused >= expected && counters.delivered >= counters.accepted
-      && (plan.receipts.isEmpty || counters.acknowledged >= counters.delivered)
+      && (plan.receipts.isEmpty || counters.processed >= counters.delivered)
   }
 
   func start() {
@@ -199,6 +204,7 @@ final class Traffic {
 
   private func receipts(_ bytes: UnsafeRawBufferPointer) {
     var count = 0
+    let processedBefore = counters.processed
     var acks = FieldWriter(capacity: 256)
     let isWhole = FrameScan.eachItem(in: bytes) { item in
       guard item.kind == 3 else { return }
@@ -212,6 +218,7 @@ final class Traffic {
     if !isWhole { counters.malformedFrames += 1 }
     renewCredit(&senderCredit, count, senders[0])
     if !acks.bytes.isEmpty { send(acks, on: senders[0]) }
+    if case .processing = plan.release { release(counters.processed - processedBefore) }
   }
 
   private func renewCredit(_ used: inout Int, _ count: Int, _ link: WebSocketConnection) {
