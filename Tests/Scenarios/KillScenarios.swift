@@ -59,6 +59,9 @@ struct KillScenarios {
     try await acme.start()
     try await planner.login()
     try await Self.expectExactlyOnce(sealed, from: planner, at: analyst)
+    // The control: some of it came over both links, and only one of the two was stored.
+    let duplicates = try await globex.metric("engram_duplicates_total") ?? 0
+    #expect(duplicates > 0)
   }
 
   @Test("a client that got no answer sends again, and the message is stored once")
