@@ -50,7 +50,23 @@ extension StoreSnapshot {
   }
 }
 
+extension StoreSnapshot {
+  /// Mailboxes whose oldest notice was written before a time. Asks every mailbox: for housekeeping.
+  package func mailboxesWithNotices(before ms: UInt64, limit: Int) throws(StoreError) -> [Int64] {
+    let sql = """
+      SELECT id FROM mailbox AS m
+      WHERE (SELECT written_ms FROM notice WHERE mailbox = m.id ORDER BY seq LIMIT 1) < ? LIMIT ?
+      """
+    return try all(sql, [.bound(ms), .integer(limit)], .mailbox) { try $0.integer(0) }
+  }
+}
+
 extension StoreTransaction {
+  /// Removes notices that were written before a time, and tells how many.
+  package func purgeNotices(_ mailbox: Int64, before ms: UInt64) throws(StoreError) -> Int {
+    try execute("DELETE FROM notice WHERE mailbox = ? AND written_ms < ?", [.integer(mailbox), .bound(ms)])
+  }
+
   /// Finds or makes a mailbox.
   package func createMailbox(_ kind: MailboxKind, owner: [UInt8]) throws(StoreError) -> Int64 {
     if let id = try mailbox(kind, owner: owner) { return id }
@@ -69,10 +85,10 @@ extension StoreTransaction {
     return taken
   }
 
-  package func insertNotice(mailbox: Int64, seq: UInt64, bytes: [UInt8]) throws(StoreError) {
+  package func insertNotice(mailbox: Int64, seq: UInt64, bytes: [UInt8], nowMs: UInt64) throws(StoreError) {
     try execute(
-      "INSERT INTO notice (mailbox, seq, bytes, check_sum) VALUES (?, ?, ?, ?)",
-      [.integer(mailbox), .ordered(seq), .bytes(bytes), .bytes(checkSum(bytes))])
+      "INSERT INTO notice (mailbox, seq, written_ms, bytes, check_sum) VALUES (?, ?, ?, ?, ?)",
+      [.integer(mailbox), .ordered(seq), .ordered(nowMs), .bytes(bytes), .bytes(checkSum(bytes))])
   }
 
   /// - Returns: false when there was none.
