@@ -76,14 +76,16 @@ extension StoreTransaction {
   /// Takes a delivery out with all its slots. With the last delivery of a message its bytes are wiped.
   /// - Returns: nil when there is none under this number.
   package func removeDelivery(_ mailbox: Int64, seq: UInt64) throws(StoreError) -> RemovedDelivery? {
-    let sql = "DELETE FROM delivery WHERE mailbox = ? AND seq = ? RETURNING seq, slot, message"
+    // Not DELETE … RETURNING: SQLite sets up a 64 KiB statement journal for each of those.
+    let sql = "SELECT seq, slot, message FROM delivery WHERE mailbox = ? AND seq = ? ORDER BY slot"
     let removed = try all(sql, [.integer(mailbox), .bound(seq)], .delivery, key: 0, PendingDelivery.init)
     guard let message = removed.first?.message else { return nil }
     guard removed.allSatisfy({ $0.message == message }) else {
       throw .damaged(.delivery, row: Int64(clamping: seq))
     }
+    try execute("DELETE FROM delivery WHERE mailbox = ? AND seq = ?", [.integer(mailbox), .bound(seq)])
     let info = try settle(message, done: removed.count)
-    return RemovedDelivery(mailbox: mailbox, seq: seq, slots: removed.flatMap(\.slots).sorted(), info: info)
+    return RemovedDelivery(mailbox: mailbox, seq: seq, slots: removed.flatMap(\.slots), info: info)
   }
 
   /// `removeDelivery` for each number; those that are not there are left out.

@@ -63,10 +63,10 @@ extension StoreTransaction {
   /// Takes `count` consecutive numbers, starting at 1 in a new mailbox, and returns the first. They are never
   /// given out again unless this transaction fails.
   package func takeSeqs(_ mailbox: Int64, count: Int) throws(StoreError) -> UInt64 {
-    let sql = "UPDATE mailbox SET next_seq = next_seq + ?2 WHERE id = ?1 RETURNING next_seq - ?2"
-    let taken = try first(sql, [.integer(mailbox), .integer(count)], .mailbox) { try $0.ordered(0) }
-    guard let taken else { throw .missing(.mailbox) }
-    return taken
+    let first = try highestSeq(mailbox) + 1
+    let next = try Argument.ordered(first + UInt64(count))
+    try execute("UPDATE mailbox SET next_seq = ? WHERE id = ?", [next, .integer(mailbox)])
+    return first
   }
 
   package func insertNotice(mailbox: Int64, seq: UInt64, bytes: [UInt8]) throws(StoreError) {

@@ -14,8 +14,8 @@ private let insertSQL = """
     not_before_ms, origin, accepted_ms, open, check_sum, info_sum)
   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (dedupe) DO NOTHING
   """
-private let settleSQL = "UPDATE message SET open = max(0, open - ?) WHERE seq = ? RETURNING \(infoColumns)"
 private let findSQL = "SELECT \(infoColumns) FROM message WHERE dedupe = ?"
+private let infoSQL = "SELECT \(infoColumns) FROM message WHERE seq = ?"
 
 /// A message's row and the sum its bytes must have.
 struct CheckedInfo {
@@ -94,10 +94,11 @@ extension StoreTransaction {
   /// Counts `done` deliveries off; with the last one the bytes go, and `secure_delete` overwrites them.
   /// - Returns: the message as it is now.
   func settle(_ message: Int64, done: Int) throws(StoreError) -> MessageInfo {
-    let row = try first(
-      settleSQL, [.integer(done), .integer(message)], .message, key: 0, messageInfo)
-    guard let row else { throw .damaged(.message, row: message) }
-    if row.info.open == 0 { try execute("DELETE FROM body WHERE message = ?", [.integer(message)]) }
-    return row.info
+    let found = try first(infoSQL, [.integer(message)], .message, key: 0, messageInfo)
+    guard var info = found?.info else { throw .damaged(.message, row: message) }
+    info.open = max(0, info.open - done)
+    try execute("UPDATE message SET open = ? WHERE seq = ?", [.integer(info.open), .integer(message)])
+    if info.open == 0 { try execute("DELETE FROM body WHERE message = ?", [.integer(message)]) }
+    return info
   }
 }
