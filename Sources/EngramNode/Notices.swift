@@ -48,6 +48,7 @@ struct NoticeBatch {
       let dropped = try group.transaction.removeNotices(mailbox, through: seq - numbersMax)
       if dropped > 0 { metrics.add(.receiptsDropped, dropped) }
     }
+    group.keep(.notice(row.bytes), in: mailbox, seq: seq)
     (row, count) = (FieldWriter(capacity: 4_096), 0)
   }
 }
