@@ -18,7 +18,8 @@ extension StoreSnapshot {
 
   /// Clients of this node (0), or of the peer with this envelope mailbox. Walks their part of an index.
   package func clientCount(home: Int64) throws(StoreError) -> Int {
-    try first("SELECT count(*) FROM client WHERE home = ?", [.integer(home)], .client) { try $0.count(0) } ?? 0
+    try first("SELECT count(*) FROM client WHERE home = ?", [.integer(home)], .client) { try $0.count(0) }
+      ?? 0
   }
 
   package func device(_ kid: Kid) throws(StoreError) -> DeviceRow? {

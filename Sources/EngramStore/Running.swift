@@ -22,7 +22,8 @@ enum HotQuery: Int, CaseIterable {
     case .deleteDelivery: "DELETE FROM delivery WHERE mailbox = ? AND seq = ?"
     case .waiting: "SELECT seq, slot, message FROM delivery WHERE mailbox = ? AND seq > ? ORDER BY seq, slot"
     case .loadDelivery: MessageSQL.load
-    case .insertNotice: "INSERT INTO notice (mailbox, seq, written_ms, bytes, check_sum) VALUES (?, ?, ?, ?, ?)"
+    case .insertNotice:
+      "INSERT INTO notice (mailbox, seq, written_ms, bytes, check_sum) VALUES (?, ?, ?, ?, ?)"
     case .findEnvelope: "SELECT envelope_id FROM message WHERE dedupe = ?"
     case .deleteNotice: "DELETE FROM notice WHERE mailbox = ? AND seq = ?"
     case .notices: "SELECT seq, bytes, check_sum FROM notice WHERE mailbox = ? AND seq > ? ORDER BY seq"

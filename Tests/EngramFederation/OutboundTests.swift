@@ -1,4 +1,5 @@
 import EngramCore
+import EngramCrypto
 import EngramFederation
 import TestSupport
 import Testing

@@ -1,5 +1,6 @@
 import EngramCore
 import EngramNode
+import EngramSealing
 import EngramStore
 import Foundation
 import Synchronization
@@ -12,7 +13,9 @@ struct CommitFailureTests {
 
   @Test("a disk that fails makes a client wait; nothing is refused, and the same bytes are accepted later")
   func clientWaits() throws {
-    let (fixture, alice, bob) = try (NodeFixture("acme.example", fault: fault), device("alice"), device("bob"))
+    let (fixture, alice, bob) = try (
+      NodeFixture("acme.example", fault: fault), device("alice"), device("bob")
+    )
     let (session, reader) = try (fixture.join(alice), fixture.join(bob))
     let sealed = try sealText("hello", from: alice, to: [bob])
     let ioError = StoreError.failed(code: 10)
@@ -32,7 +35,8 @@ struct CommitFailureTests {
     try fixture.stop()
   }
 
-  @Test("a peer is not answered when the disk fails or it was removed meanwhile; it is told to wait when full")
+  @Test(
+    "a peer is not answered when the disk fails or it was removed meanwhile; it is told to wait when full")
   func peerIsNotAnswered() throws {
     let clock = ManualClock()
     let acme = try NodeFixture("acme.example", clock: clock)
@@ -41,7 +45,9 @@ struct CommitFailureTests {
     let (alice, bob) = try (device("alice"), TestDevice("bob@globex.example"))
     let session = try acme.join(alice)
     _ = try globex.join(bob)
-    _ = globex.wait { globex.node.learn(alice.certificateItem, from: acme.node.identity.name, completion: $0) }
+    _ = globex.wait {
+      globex.node.learn(alice.certificateItem, from: acme.node.identity.name, completion: $0)
+    }
     let sealed = try sealText("across", from: alice, to: [bob])
     #expect(acme.send(sealed.bytes, session).outcome == .accepted)
     func deliver() throws -> Result<[AckFrame.Item], ErrorCode> {
@@ -59,12 +65,15 @@ struct CommitFailureTests {
     try globex.node.setPeers([])
     #expect(throws: ErrorCode.peerSuspended) { try deliver().get() }
     try acme.peer(with: globex)
+    // The disk is measured again: there is room.
+    try globex.sweep()
     #expect(try deliver().get().map(\.outcome) == [.accepted], "control: the same batch without a fault")
   }
 
   @Test("after a failed fsync nobody is answered, nothing more is committed, and the process is told to end")
   func failedFsync() throws {
-    let (ended, isAnswered) = (DispatchSemaphore(value: 0), Mutex(false))
+    let ended = DispatchSemaphore(value: 0)
+    let isAnswered = Mutex(false)
     let codes = Mutex<[ErrorCode]>([])
     let fixture = try NodeFixture("acme.example", fault: fault) { code in
       codes.withLock { $0.append(code) }

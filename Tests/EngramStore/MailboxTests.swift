@@ -62,9 +62,12 @@ struct MailboxTests {
     }
     try store.write { transaction throws in
       for seq: UInt64 in [3, 1, 2, 5] {
-        try transaction.insertNotice(mailbox: mailbox, seq: seq, bytes: payload(Int(seq), count: 10), nowMs: now)
+        try transaction.insertNotice(
+          mailbox: mailbox, seq: seq, bytes: payload(Int(seq), count: 10), nowMs: now)
       }
-      refuse(StoreError.conflict) { try transaction.insertNotice(mailbox: mailbox, seq: 3, bytes: [], nowMs: now) }
+      refuse(StoreError.conflict) {
+        try transaction.insertNotice(mailbox: mailbox, seq: 3, bytes: [], nowMs: now)
+      }
       #expect(try list(transaction) == [1, 2, 3, 5])
       #expect(try list(transaction, after: 2) == [3, 5])
       #expect(try list(transaction, count: 2) == [1, 2])
