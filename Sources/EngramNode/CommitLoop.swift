@@ -13,10 +13,15 @@ final class CommitGroup {
   private(set) var completions: [@Sendable (SignedReceipts) -> Void] = []
   private(set) var woken: Set<Int64> = []
   private var allocated: [Int64: (first: UInt64, next: UInt64)] = [:]
+  /// Mailboxes whose rows somebody follows, and what was put into them; see `FreshRows`.
+  private let followed: Set<Int64>
+  private var fresh: [(mailbox: Int64, seq: UInt64, row: FreshRow)] = []
+  private var unseen: Set<Int64> = []
 
-  init(_ transaction: StoreTransaction, nowMs: UInt64) {
+  init(_ transaction: StoreTransaction, nowMs: UInt64, followed: Set<Int64> = []) {
     self.transaction = transaction
     self.nowMs = nowMs
+    self.followed = followed
   }
 
   /// The next number of a mailbox. Counted in memory and written once per group: a row update per delivery
@@ -30,6 +35,25 @@ final class CommitGroup {
     allocated[mailbox] = (counter.first, counter.next + 1)
     woken.insert(mailbox)
     return counter.next
+  }
+
+  /// Keeps a row in memory for whoever follows the mailbox. Every row that is put into a mailbox has to pass
+  /// here or through `putUnseen`.
+  func keep(_ row: @autoclosure () -> FreshRow, in mailbox: Int64, seq: UInt64) {
+    if followed.contains(mailbox) { fresh.append((mailbox, seq, row())) }
+  }
+
+  /// A row came into the mailbox that only the store knows.
+  func putUnseen(in mailbox: Int64) { unseen.insert(mailbox) }
+
+  /// After the commit, and before anybody is told of it.
+  func publish(to rows: FreshRows) {
+    for mailbox in followed {
+      guard let counter = allocated[mailbox] else { continue }
+      let own = fresh.filter { $0.mailbox == mailbox }.map { (seq: $0.seq, row: $0.row) }
+      rows.publish(
+        mailbox, first: counter.first, through: counter.next - 1, rows: unseen.contains(mailbox) ? nil : own)
+    }
   }
 
   /// Has the mailbox's watchers called after the commit.
@@ -58,13 +82,15 @@ final class CommitGroup {
   func rollBack(to mark: Mark) {
     receipts.removeSubrange(mark.receipts...)
     completions.removeSubrange(mark.completions...)
+    fresh.removeSubrange(mark.fresh...)
   }
 
   struct Mark {
     let receipts: Int
     let completions: Int
+    let fresh: Int
   }
-  var mark: Mark { Mark(receipts: receipts.count, completions: completions.count) }
+  var mark: Mark { Mark(receipts: receipts.count, completions: completions.count, fresh: fresh.count) }
 }
 
 /// The receipts of one group, signed under one Merkle root.
@@ -113,6 +139,7 @@ final class CommitLoop: Sendable {
 
   private let shared = Shared()
   private let store: Store
+  private let freshRows: FreshRows
   private let clock: any Clock
   private let groupMax: Int
   private let queueMax: Int
@@ -121,8 +148,10 @@ final class CommitLoop: Sendable {
   private let metrics: NodeMetrics
 
   init(
-    store: Store, clock: any Clock, settings: NodeSettings, hooks: Hooks, metrics: NodeMetrics, log: Logger
+    store: Store, freshRows: FreshRows, clock: any Clock, settings: NodeSettings, hooks: Hooks,
+    metrics: NodeMetrics, log: Logger
   ) {
+    self.freshRows = freshRows
     (self.store, self.clock, self.hooks, self.metrics, self.log) = (store, clock, hooks, metrics, log)
     (groupMax, queueMax) = (settings.groupCommitMax, settings.queuedMessagesMax)
   }
@@ -198,7 +227,7 @@ final class CommitLoop: Sendable {
   private func commit(_ commands: [CommitCommand]) {
     do {
       let (group, refusals) = try store.write { transaction in
-        let group = CommitGroup(transaction, nowMs: clock.nowMs())
+        let group = CommitGroup(transaction, nowMs: clock.nowMs(), followed: freshRows.followed)
         let refusals = try perform(commands, in: group)
         try group.writeCounters()
         return (Unchecked(group), refusals)
@@ -233,6 +262,7 @@ final class CommitLoop: Sendable {
 
   private func finish(_ group: CommitGroup, refusals: [(@Sendable (ErrorCode) -> Void, ErrorCode)]) {
     metrics.add(.commits)
+    group.publish(to: freshRows)
     let signed = SignedReceipts(hooks.sign(group.receipts))
     for completion in group.completions { completion(signed) }
     for (refused, code) in refusals { refused(code) }

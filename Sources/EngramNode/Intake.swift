@@ -205,6 +205,7 @@ extension Node {
     guard case .inserted(let message) = outcome else { return outcome }
     for destination in routes.destinations {
       let seq = try group.nextSeq(destination.mailbox)
+      group.keep(.envelope(envelope.envelope), in: destination.mailbox, seq: seq)
       for slot in destination.slots {
         try group.transaction.insertDelivery(
           mailbox: destination.mailbox, seq: seq, slot: slot, message: message)
