@@ -249,5 +249,9 @@ func dedupeKey(_ header: EnvelopeHeader) -> Digest {
 }
 
 func dedupeKey(sender: Address, kid: Kid, message: MessageID) -> Digest {
-  tagged("dedupe", Array(sender.text.utf8)[...], kid.bytes[...], message.bytes[...])
+  let transcript = Transcript("dedupe")
+  transcript.absorb(sender.text)
+  transcript.absorb(kid)
+  transcript.absorb(message)
+  return transcript.identifier()
 }

@@ -113,6 +113,8 @@ package final class Store: Sendable {
 /// A consistent view of the store; use it inside the closure that received it and nowhere else.
 package class StoreSnapshot {
   let db: Database
+  /// Statements of the hot path that this transaction has used, by `HotQuery`.
+  var prepared = [PreparedStatement?](repeating: nil, count: HotQuery.allCases.count)
   /// The first error after which a transaction must not commit.
   var condemned: StoreError?
 
