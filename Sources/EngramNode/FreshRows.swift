@@ -60,8 +60,6 @@ final class FreshRows: Sendable {
     }
   }
 
-  var followed: Set<Int64> { state.withLock { Set($0.followers.keys) } }
-
   /// Takes over what one commit put into a mailbox, ascending. `first` is the first number that it took there
   /// and `through` the last; nil rows when there are some that the caller did not see.
   func publish(_ mailbox: Int64, first: UInt64, through: UInt64, rows: [(seq: UInt64, row: FreshRow)]?) {

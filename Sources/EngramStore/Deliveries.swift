@@ -80,25 +80,42 @@ extension StoreTransaction {
   }
 
   /// Takes a delivery out with all its slots. With the last delivery of a message its bytes are wiped.
+  /// - Parameter check: sees the message before anything changes, and may throw.
   /// - Returns: nil when there is none under this number.
-  package func removeDelivery(_ mailbox: Int64, seq: UInt64) throws(StoreError) -> RemovedDelivery? {
+  package func removeDelivery(
+    _ mailbox: Int64, seq: UInt64, check: (MessageInfo) throws -> Void
+  ) throws -> RemovedDelivery? {
+    let removed = try slots(mailbox, seq: seq)
+    guard let message = removed.first?.message else { return nil }
+    guard removed.allSatisfy({ $0.message == message }) else {
+      throw StoreError.damaged(.delivery, row: Int64(clamping: seq))
+    }
+    var info = try info(of: message)
+    try check(info)
     // Not DELETE … RETURNING: SQLite sets up a 64 KiB statement journal for each of those.
+    try execute(.deleteDelivery) {
+      $0.integer(mailbox)
+      $0.bound(seq)
+    }
+    try settle(&info, done: removed.count)
+    return RemovedDelivery(mailbox: mailbox, seq: seq, slots: removed.flatMap(\.slots), info: info)
+  }
+
+  package func removeDelivery(_ mailbox: Int64, seq: UInt64) throws(StoreError) -> RemovedDelivery? {
+    do { return try removeDelivery(mailbox, seq: seq) { _ in } } catch { throw StoreError(any: error) }
+  }
+
+  private func slots(_ mailbox: Int64, seq: UInt64) throws(StoreError) -> [PendingDelivery] {
+    var found: [PendingDelivery] = []
     let place: (inout Binding) -> Void = {
       $0.integer(mailbox)
       $0.bound(seq)
     }
-    var removed: [PendingDelivery] = []
     try each(.deliverySlots, .delivery, key: 0, bind: place) {
-      removed.append(try PendingDelivery($0))
+      found.append(try PendingDelivery($0))
       return true
     }
-    guard let message = removed.first?.message else { return nil }
-    guard removed.allSatisfy({ $0.message == message }) else {
-      throw .damaged(.delivery, row: Int64(clamping: seq))
-    }
-    try execute(.deleteDelivery, bind: place)
-    let info = try settle(message, done: removed.count)
-    return RemovedDelivery(mailbox: mailbox, seq: seq, slots: removed.flatMap(\.slots), info: info)
+    return found
   }
 
   /// `removeDelivery` for each number; those that are not there are left out.

@@ -117,17 +117,20 @@ extension StoreTransaction {
     return .exists(envelope: found.info.envelopeID, acceptedMs: found.info.acceptedMs)
   }
 
-  /// Counts `done` deliveries off; with the last one the bytes go, and `secure_delete` overwrites them.
-  /// - Returns: the message as it is now.
-  func settle(_ message: Int64, done: Int) throws(StoreError) -> MessageInfo {
+  func info(of message: Int64) throws(StoreError) -> MessageInfo {
     let found = try first(.messageInfo, .message, key: 0, bind: { $0.integer(message) }, messageInfo)
-    guard var info = found?.info else { throw .damaged(.message, row: message) }
+    guard let found else { throw .damaged(.message, row: message) }
+    return found.info
+  }
+
+  /// Counts `done` deliveries off; with the last one the bytes go, and `secure_delete` overwrites them.
+  func settle(_ info: inout MessageInfo, done: Int) throws(StoreError) {
     info.open = max(0, info.open - done)
+    let (open, message) = (info.open, info.message)
     try execute(.countOff) {
-      $0.integer(info.open)
+      $0.integer(open)
       $0.integer(message)
     }
-    if info.open == 0 { try execute(.wipeBody) { $0.integer(message) } }
-    return info
+    if open == 0 { try execute(.wipeBody) { $0.integer(message) } }
   }
 }
