@@ -307,10 +307,11 @@ final class CommitLoop: Sendable {
   private func finish(_ group: CommitGroup, refusals: [Refusal]) {
     metrics.add(.commits)
     group.publish(to: freshRows)
+    // Whoever forwards goes ahead: what it needs is on disk, and signing takes a moment.
+    hooks.wake(group.woken)
     let signed = SignedReceipts(hooks.sign(group.receipts))
     for completion in group.completions { completion(signed) }
     for (refused, code) in refusals { refused(code) }
-    hooks.wake(group.woken)
   }
 
   private func fail(_ commands: [CommitCommand], with error: any Error) {
