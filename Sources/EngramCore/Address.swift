@@ -80,8 +80,8 @@ private func isLocalName(_ bytes: some Collection<UInt8>) -> Bool {
   }
 }
 
-/// Labels of 1 to 63 letters, digits and inner dashes, at least two of them. One pass: names are parsed several
-/// times per message.
+/// Labels of 1 to 63 letters, digits and inner dashes, at least two of them. One pass: names are parsed
+/// several times per message.
 private func isNodeName(_ bytes: some Collection<UInt8>) -> Bool {
   guard bytes.count <= Limits.nodeNameBytesMax else { return false }
   var (labels, length, last) = (1, 0, dot)
