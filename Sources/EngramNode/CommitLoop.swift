@@ -226,7 +226,9 @@ final class CommitLoop: Sendable {
     do {
       var outcome = try attempt(commands, isolating: false)
       if outcome == nil { outcome = try attempt(commands, isolating: true) }
-      guard let (group, refusals) = outcome?.value else { preconditionFailure("isolated commands fail alone") }
+      guard let (group, refusals) = outcome?.value else {
+        preconditionFailure("isolated commands fail alone")
+      }
       note(failure: nil)
       finish(group, refusals: refusals)
     } catch {
