@@ -124,7 +124,12 @@ extension LinkHandler {
     verifier.run(batch.envelopes, home: port.channel.eventLoop) { [node, peer] results in
       node.acceptFromPeer(
         peer.name, epoch: batch.epoch, firstSeq: batch.firstSeq, through: batch.through, batch: results
-      ) { items in port.post(.batchCommitted(batch, items)) }
+      ) { result in
+        switch result {
+        case .success(let items): port.post(.batchCommitted(batch, items))
+        case .failure(let code): port.post(.failed(code))
+        }
+      }
       port.post(.batchVerified)
     }
   }

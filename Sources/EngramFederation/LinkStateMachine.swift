@@ -128,7 +128,7 @@ package struct LinkStateMachine: Sendable {
 
   private mutating func requestReads() {
     guard let features = session?.features else { return }
-    if features.contains(.deliver), let read = session?.outbound.nextRead(nowMs: nowMs) {
+    if features.contains(.deliver), let read = session?.outbound.nextRead() {
       actions.append(.readEnvelopes(after: read.after, maxCount: read.maxCount, maxBytes: read.maxBytes))
     }
     if features.contains(.receipts), let read = session?.receiptsOut.nextRead() {

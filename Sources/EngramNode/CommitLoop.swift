@@ -13,6 +13,8 @@ final class CommitGroup {
   private(set) var completions: [@Sendable (SignedReceipts) -> Void] = []
   private(set) var woken: Set<Int64> = []
   private var allocated: [Int64: (first: UInt64, next: UInt64)] = [:]
+  /// Devices read inside the transaction; the roster keeps them only once it is on disk.
+  var loadedDevices: [Kid: KnownDevice] = [:]
   /// What was put into mailboxes, for those who follow them; see `FreshRows`.
   private var fresh: [(mailbox: Int64, seq: UInt64, row: FreshRow)] = []
   private var unseen: Set<Int64> = []
@@ -79,6 +81,7 @@ final class CommitGroup {
   func rollBack(to mark: Mark) {
     receipts.removeSubrange(mark.receipts...)
     completions.removeSubrange(mark.completions...)
+    loadedDevices = [:]
     fresh.removeSubrange(mark.fresh...)
   }
 
@@ -126,6 +129,8 @@ final class CommitLoop: Sendable {
     var queuedWeight = 0
     var isStopping = false
     var isStopped = false
+    /// An fsync failed: nothing is committed or answered any more.
+    var isDead = false
   }
 
   // @unchecked members are guarded by `condition`.
@@ -181,8 +186,10 @@ final class CommitLoop: Sendable {
     let condition = shared.condition
     condition.lock()
     let refusal: ErrorCode? =
-      shared.state.isStopping
-      ? .shuttingDown : shared.state.queuedWeight + command.weight > queueMax ? .overloaded : nil
+      shared.state.isDead
+      ? .storageFailed
+      : shared.state.isStopping
+        ? .shuttingDown : shared.state.queuedWeight + command.weight > queueMax ? .overloaded : nil
     if refusal == nil {
       shared.state.queue.append(command)
       shared.state.queuedWeight += command.weight
@@ -206,6 +213,7 @@ final class CommitLoop: Sendable {
     let condition = shared.condition
     condition.lock()
     defer { condition.unlock() }
+    if shared.state.isDead { return nil }
     while shared.state.queue.isEmpty {
       if shared.state.isStopping { return nil }
       condition.wait()
@@ -226,7 +234,9 @@ final class CommitLoop: Sendable {
     do {
       var outcome = try attempt(commands, isolating: false)
       if outcome == nil { outcome = try attempt(commands, isolating: true) }
-      guard let (group, refusals) = outcome?.value else { preconditionFailure("isolated commands fail alone") }
+      guard let (group, refusals) = outcome?.value else {
+        preconditionFailure("isolated commands fail alone")
+      }
       note(failure: nil)
       finish(group, refusals: refusals)
     } catch {
@@ -310,9 +320,19 @@ final class CommitLoop: Sendable {
     note(failure: code)
     metrics.add(.commitFailures)
     log.error("a commit failed", metadata: ["code": "\(code.name)"])
+    if let storeError, storeError == .fsyncFailed { return die(storeError) }
     if code == .storageFull { hooks.full() }
     for command in commands { command.refused(code) }
-    if let storeError, storeError == .fsyncFailed { hooks.fatal(storeError) }
+  }
+
+  /// What is on the disk is unknown, so nothing true can be said to anybody: whoever waits for an answer hears
+  /// from the next process, which reads the disk anew.
+  private func die(_ error: StoreError) {
+    shared.condition.lock()
+    shared.state.isDead = true
+    shared.state.queue = []
+    shared.condition.unlock()
+    hooks.fatal(error)
   }
 
   private func note(failure: ErrorCode?) {

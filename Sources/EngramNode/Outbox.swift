@@ -47,7 +47,7 @@ extension Node {
   ) throws(ErrorCode) -> [OutboundEnvelope] {
     guard let known = roster.peer(peer) else { throw .noRoute }
     let now = clock.nowMs()
-    let rows = try readingRows {
+    let rows = try readingRows(known.envelopes) {
       try $0.deliveries(known.envelopes, after: seq, maxCount: maxCount, maxBytes: maxBytes)
     }
     return try rows.filter { $0.expiresMs > now }.map { row throws(ErrorCode) in
@@ -106,7 +106,7 @@ extension Node {
     commitLoop.submit(
       CommitCommand(weight: items.count) { [self] group in
         guard let known = roster.peer(peer) else { throw ErrorCode.noRoute }
-        var notices = NoticeBatch()
+        var notices = NoticeBatch(self)
         for item in items { try settle(item, known, &notices, in: group) }
         try notices.write(in: group)
         var link = try group.transaction.link(peer: known.envelopes)
@@ -164,7 +164,7 @@ extension Node {
     _ peer: NodeName, after seq: UInt64, maxCount: Int
   ) throws(ErrorCode) -> [OutboundReceipts] {
     guard let known = roster.peer(peer) else { throw .noRoute }
-    let rows = try reading {
+    let rows = try readingRows(known.receipts) {
       try $0.notices(known.receipts, after: seq, maxCount: maxCount, maxBytes: Limits.frameBytesMax)
     }
     return try rows.map { row throws(ErrorCode) in
@@ -201,16 +201,18 @@ extension Node {
   }
 
   /// One row of receipts from a peer, for our own clients: stored in their mailboxes with the stream's
-  /// progress.
+  /// progress. Only receipts about messages that were sent are kept; once a message is forgotten, its sender
+  /// has no use for them either.
   package func acceptReceipts(
     _ peer: NodeName, epoch: UInt64, seq: UInt64, receipts: [[UInt8]],
     completion: @escaping @Sendable (ErrorCode) -> Void
   ) {
-    let usable = receipts.compactMap { bytes -> (body: ReceiptBody, bytes: [UInt8])? in
+    let usable = receipts.compactMap { bytes -> (body: ReceiptBody, dedupe: Digest, bytes: [UInt8])? in
       guard let body = try? UnverifiedReceipt(parsing: bytes[...]).body, body.sender.node == identity.name,
         body.issuerName == peer.text || body.recipient?.node == peer, body.role != .homeNode
       else { return nil }
-      return (body, bytes)
+      let dedupe = dedupeKey(sender: body.sender, kid: body.senderKid, message: body.messageID)
+      return (body, dedupe, bytes)
     }
     commitLoop.submit(
       CommitCommand(weight: receipts.count) { [self] group in
@@ -220,10 +222,12 @@ extension Node {
           group.afterCommit { _ in completion(.none) }
           return
         }
-        var notices = NoticeBatch()
+        var notices = NoticeBatch(self)
         for receipt in usable {
-          guard let home = try homeMailbox(of: receipt.body.sender, kid: receipt.body.senderKid, in: group)
+          guard try group.transaction.envelopeID(receipt.dedupe) == receipt.body.envelope,
+            let home = try homeMailbox(of: receipt.body.sender, kid: receipt.body.senderKid, in: group)
           else {
+            metrics.add(.receiptsDropped)
             continue
           }
           notices.add(receipt.bytes, to: home)
