@@ -326,8 +326,8 @@ final class CommitLoop: Sendable {
     for command in commands { command.refused(code) }
   }
 
-  /// What is on the disk is unknown, so nothing true can be said to anybody: whoever waits for an answer hears
-  /// from the next process, which reads the disk anew.
+  /// What is on the disk is unknown, so nothing true can be said to anybody: whoever waits for an answer
+  /// hears from the next process, which reads the disk anew.
   private func die(_ error: StoreError) {
     shared.condition.lock()
     shared.state.isDead = true
