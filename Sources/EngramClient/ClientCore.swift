@@ -12,8 +12,9 @@ enum ClientLimits {
   static let sealedPerCommit = 200
   /// Bytes of one POST: a request that fails is sent again whole.
   static let postBytes = 8 << 20
-  /// Items that one GET asks for, and the credit of a live connection.
-  static let itemsPerFetch = 100
+  /// Items that one GET asks for, and the credit of a live connection: as many as a node gives at once, since
+  /// each answer costs three fsyncs until all of it is settled.
+  static let itemsPerFetch = 256
   static let liveCredit = 256
   /// Longest poll the node holds.
   static let pollSecondsMax = 20
@@ -162,7 +163,7 @@ final class ClientCore: Sendable {
     func cachedDevices() -> [SealableDevice] {
       guard let cached else { return [] }
       let judged = try? judgeDirectoryAnswer(
-        cached.answer.bytes, about: address, pins: cached.pins, nowMs: now)
+        cached.answer.bytes, about: address, pins: cached.pins, credentials: credentials, nowMs: now)
       return judged?.devices ?? []
     }
     if !fresh, let cached, now < cached.answer.fetchedMs + ClientStoreLimits.directoryFreshMs {
@@ -186,10 +187,11 @@ final class ClientCore: Sendable {
   func lookup(_ address: Address) async throws -> JudgedAnswer {
     let bytes = try await api.directory(address)
     let now = nowMs()
-    let judged = try await commit { rows -> Result<JudgedAnswer, DirectoryRefusal> in
+    let judged = try await commit { [credentials] rows -> Result<JudgedAnswer, DirectoryRefusal> in
       let pins = try rows.directoryPins(for: address)
       do throws(DirectoryRefusal) {
-        let answer = try judgeDirectoryAnswer(bytes, about: address, pins: pins, nowMs: now)
+        let answer = try judgeDirectoryAnswer(
+          bytes, about: address, pins: pins, credentials: credentials, nowMs: now)
         return .success(answer)
       } catch {
         return .failure(error)

@@ -16,6 +16,10 @@ package enum HTTPLimits {
   static let registrationBytesMax = 16 << 10
   /// `Limits.envelopesPerBatchMax` acknowledgements with a receipt of the usual depth (about 1 KiB) each.
   static let acksBytesMax = 4 << 20
+  /// Connections beyond `connectionsMax` that clients cannot take: peers' links and handshakes. Two links for
+  /// each of a hundred peers, with some that reconnect.
+  package static let foreignConnectionsReserved = 256
+
   /// Fragments of one WebSocket message: 6 KiB each when the message is as large as it may be.
   static let fragmentsMax = 4_096
 
@@ -73,7 +77,7 @@ package struct ListenerSettings: Sendable {
   package var host: String
   /// 0 lets the system choose.
   package var port: Int
-  /// About 30 KiB each when idle.
+  /// Of clients, HTTP and WebSocket together; about 30 KiB each when idle.
   package var connectionsMax = 10_000
   package var backlog = 1_024
   /// From the end of the handshake to the end of the first request's header.

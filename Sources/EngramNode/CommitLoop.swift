@@ -285,22 +285,23 @@ final class CommitLoop: Sendable {
       }
       return nil
     } catch {
-      guard let code = refusal(error) else { throw error }
+      guard let code = Self.refusal(error) else { throw error }
       guard isolating || group.transaction.changes == changes else { throw HalfDone() }
       group.rollBack(to: mark)
+      if code == .damagedRow {
+        metrics.add(.damagedRows)
+        log.error("a stored row is damaged", metadata: ["error": "\(error)"])
+      }
       return code
     }
   }
 
   /// Nil for what fails the whole group.
-  private func refusal(_ error: any Error) -> ErrorCode? {
+  private static func refusal(_ error: any Error) -> ErrorCode? {
     switch error {
-    case let code as ErrorCode: return code
-    case let error as StoreError where error.code == .damagedRow:
-      metrics.add(.damagedRows)
-      log.error("a stored row is damaged", metadata: ["error": "\(error)"])
-      return .damagedRow
-    default: return nil
+    case let code as ErrorCode: code
+    case let error as StoreError where error.code == .damagedRow: .damagedRow
+    default: nil
     }
   }
 

@@ -5,9 +5,8 @@ enum Tuning {
   /// The file system's and the page cache's own unit. Deduplication keys land on random index pages, so
   /// larger pages mean more bytes logged per message.
   static let pageBytes = 4_096
-  /// Pages in the log before a commit moves them into the database file: as much as the log keeps. Pages that
-  /// many commits change, above all those of the deduplication index, are then moved once for all of them.
-  static let checkpointPages = journalBytesMax / pageBytes
+  /// Pages in the log before a commit moves them into the database file.
+  static let checkpointPages = 4_000
   /// What the log file is cut back to after a checkpoint.
   static let journalBytesMax = 64 << 20
   /// Page cache per connection: the upper levels and hot leaves of the deduplication index stay in memory.

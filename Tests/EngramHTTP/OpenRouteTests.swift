@@ -1,4 +1,5 @@
 import EngramCore
+import EngramCrypto
 import EngramSealing
 import NIOCore
 import TestSupport
@@ -101,6 +102,24 @@ struct OpenRouteTests {
       #expect(try await connection.ask(.get(path, bearer: bearer)).status == 204)
       #expect(try await connection.ask(.post("/api/v1/sessions/renew", bearer: bearer)).status == 200)
       try await connection.close()
+    }
+  }
+
+  @Test("a newer device list of one's own replaces the known one; another type of body does not get that far")
+  func deviceList() async throws {
+    try await withEdge { edge in
+      let alice = try await edge.enrol("alice@acme.example")
+      let newer = try TestDevice("alice@acme.example", listVersion: 2).list.bytes
+      let bearer = try await edge.session(alice)
+      func put(_ type: String) async throws -> RawResponse {
+        var request = RawRequest.post(
+          "/api/v1/agents/\(alice.address)/device-list", type, newer, bearer: bearer)
+        request.method = "PUT"
+        return try await edge.once(request)
+      }
+      #expect(try await put("application/vnd.engram.prekeys").status == 415, "control")
+      #expect(try await put("application/vnd.engram.device-list").status == 204)
+      #expect(try await put("application/vnd.engram.device-list").code == 205, "not newer any more")
     }
   }
 
