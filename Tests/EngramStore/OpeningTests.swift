@@ -92,7 +92,9 @@ struct OpeningTests {
   @Test("closing waits for reads under way, and reads that come meanwhile are told")
   func closingUnderReads() async throws {
     for _ in 0..<20 {
-      let store = try Folder().open()
+      let folder = try Folder()
+      defer { withExtendedLifetime(folder) {} }
+      let store = try folder.open()
       try store.write { try $0.setValue([1], for: "key") }
       try await withThrowingTaskGroup(of: Int.self) { group in
         for _ in 0..<8 {
