@@ -33,11 +33,14 @@ extension StoreSnapshot {
   ) throws(StoreError) -> [NoticeRow] {
     var rows: [NoticeRow] = []
     var total = 0
-    let sql = "SELECT seq, bytes, check_sum FROM notice WHERE mailbox = ? AND seq > ? ORDER BY seq"
-    try each(sql, [.integer(mailbox), .bound(seq)], .notice, key: 0) { fields in
+    let place: (inout Binding) -> Void = {
+      $0.integer(mailbox)
+      $0.bound(seq)
+    }
+    try each(.notices, .notice, key: 0, bind: place) { fields in
       guard rows.count < maxCount else { return false }
       let bytes = try fields.bytes(1)
-      guard try checkSum(bytes) == fields.bytes(2) else {
+      guard try checkSum(bytes) == fields.identifier(2, as: CheckSum.self) else {
         if rows.isEmpty { throw fields.damaged }
         return false
       }
@@ -70,14 +73,21 @@ extension StoreTransaction {
   }
 
   package func insertNotice(mailbox: Int64, seq: UInt64, bytes: [UInt8]) throws(StoreError) {
-    try execute(
-      "INSERT INTO notice (mailbox, seq, bytes, check_sum) VALUES (?, ?, ?, ?)",
-      [.integer(mailbox), .ordered(seq), .bytes(bytes), .bytes(checkSum(bytes))])
+    try execute(.insertNotice) { (row) throws(StoreError) in
+      row.integer(mailbox)
+      try row.ordered(seq)
+      row.bytes(bytes)
+      row.identifier(checkSum(bytes))
+    }
   }
 
   /// - Returns: false when there was none.
   package func removeNotice(_ mailbox: Int64, seq: UInt64) throws(StoreError) -> Bool {
-    try execute("DELETE FROM notice WHERE mailbox = ? AND seq = ?", [.integer(mailbox), .bound(seq)]) > 0
+    let removed = try execute(.deleteNotice) {
+      $0.integer(mailbox)
+      $0.bound(seq)
+    }
+    return removed > 0
   }
 
   /// Removes everything up to and including a number, and tells how many.
