@@ -15,15 +15,19 @@ struct CommitLoopTests {
   private func run(
     _ fixture: NodeFixture, _ bodies: [@Sendable (CommitGroup) throws -> Void]
   ) -> (runs: Int, codes: [ErrorCode]) {
-    let (ready, done) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+    let (holding, ready, done) = (
+      DispatchSemaphore(value: 0), DispatchSemaphore(value: 0), DispatchSemaphore(value: 0)
+    )
     let runs = Mutex(0)
     let codes = Mutex([ErrorCode?](repeating: nil, count: bodies.count))
-    // Holds the commit thread until all others are queued, so that they are one group.
+    // Alone in a group, it holds the commit thread until all others are queued, so that they are the next one.
     fixture.node.commitLoop.submit(
       CommitCommand(weight: 1) { _ in
+        holding.signal()
         ready.wait()
       } refused: { _ in
       })
+    holding.wait()
     for (index, body) in bodies.enumerated() {
       fixture.node.commitLoop.submit(
         CommitCommand(weight: 1) { group in
