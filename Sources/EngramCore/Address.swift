@@ -2,50 +2,44 @@
 package struct NodeName: Hashable, Comparable, Sendable, CustomStringConvertible {
   package let text: String
 
-  package init(_ text: String) throws(CodecError) {
-    let labels = text.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
-    guard text.utf8.count <= Limits.nodeNameBytesMax, labels.count >= 2 else { throw .nonCanonical }
-    for label in labels {
-      guard (1...63).contains(label.count), label.first != dash, label.last != dash,
-        label.allSatisfy({ isLowerAlphanumeric($0) || $0 == dash })
-      else { throw .nonCanonical }
-    }
-    self.text = text
-  }
+  package init(_ text: String) throws(CodecError) { try self.init(Array(text.utf8)[...]) }
 
   package init(_ bytes: ArraySlice<UInt8>) throws(CodecError) {
-    guard let text = String(validating: bytes, as: UTF8.self) else { throw .nonCanonical }
-    try self.init(text)
+    guard isNodeName(bytes) else { throw .nonCanonical }
+    text = String(decoding: bytes, as: UTF8.self)
   }
 
   package var description: String { text }
   package static func < (a: Self, b: Self) -> Bool { ascending(a.text, b.text) }
 }
 
-/// A client's address, `name@node`; name is `[a-z0-9][a-z0-9._-]{0,62}`.
+/// A client's address, `name@node`; name is `[a-z0-9][a-z0-9._-]{0,62}`. The whole text is kept beside its
+/// parts: every message has its addresses parsed once and written several times.
 package struct Address: Hashable, Comparable, Sendable, CustomStringConvertible {
+  package let text: String
   package let name: String
   package let node: NodeName
 
   package init(name: String, node: NodeName) throws(CodecError) {
     guard isLocalName(name) else { throw .nonCanonical }
-    self.name = name
-    self.node = node
+    (self.name, self.node, text) = (name, node, "\(name)@\(node.text)")
   }
 
-  package init(_ text: String) throws(CodecError) {
-    guard let at = text.firstIndex(of: "@") else { throw .nonCanonical }
-    try self.init(name: String(text[..<at]), node: NodeName(String(text[text.index(after: at)...])))
-  }
+  package init(_ text: String) throws(CodecError) { try self.init(Array(text.utf8)[...]) }
 
   package init(_ bytes: ArraySlice<UInt8>) throws(CodecError) {
-    guard bytes.count <= Limits.addressBytesMax, let text = String(validating: bytes, as: UTF8.self)
+    guard bytes.count <= Limits.addressBytesMax, let at = bytes.firstIndex(of: UInt8(ascii: "@")),
+      isLocalName(bytes[..<at])
     else { throw .nonCanonical }
-    try self.init(text)
+    node = try NodeName(bytes[(at + 1)...])
+    // ASCII, as just checked.
+    name = String(decoding: bytes[..<at], as: UTF8.self)
+    text = String(decoding: bytes, as: UTF8.self)
   }
 
-  package var text: String { "\(name)@\(node.text)" }
   package var description: String { text }
+  package static func == (a: Self, b: Self) -> Bool { a.text == b.text }
+  package func hash(into hasher: inout Hasher) { hasher.combine(text) }
   /// Byte order of the text, the order that "strictly ascending" means in the protocol.
   package static func < (a: Self, b: Self) -> Bool { ascending(a.text, b.text) }
 }
@@ -72,18 +66,37 @@ package struct NodeID: Hashable, Comparable, Sendable, CustomStringConvertible {
 }
 
 /// `[a-z0-9][a-z0-9._-]{0,62}`: names of clients and label keys.
-package func isLocalName(_ name: String) -> Bool {
-  let bytes = name.utf8
+package func isLocalName(_ name: String) -> Bool { isLocalName(Array(name.utf8)[...]) }
+
+private func isLocalName(_ bytes: ArraySlice<UInt8>) -> Bool {
   guard (1...63).contains(bytes.count), let first = bytes.first, isLowerAlphanumeric(first) else {
     return false
   }
   return bytes.allSatisfy {
-    isLowerAlphanumeric($0) || $0 == dash || $0 == UInt8(ascii: ".") || $0 == underscore
+    isLowerAlphanumeric($0) || $0 == dash || $0 == dot || $0 == underscore
   }
 }
 
-private let dash = UInt8(ascii: "-")
-private let underscore = UInt8(ascii: "_")
+/// At least two labels of letters, digits and inner hyphens, 1 to 63 bytes each (RFC 1123 section 2.1).
+private func isNodeName(_ bytes: ArraySlice<UInt8>) -> Bool {
+  guard bytes.count <= Limits.nodeNameBytesMax else { return false }
+  var (labels, length, previous) = (1, 0, dot)
+  for byte in bytes {
+    if byte == dot {
+      guard length > 0, previous != dash else { return false }
+      (labels, length) = (labels + 1, 0)
+    } else {
+      guard isLowerAlphanumeric(byte) || (byte == dash && length > 0), length < 63 else { return false }
+      length += 1
+    }
+    previous = byte
+  }
+  return labels >= 2 && length > 0 && previous != dash
+}
+
+private var dash: UInt8 { UInt8(ascii: "-") }
+private var dot: UInt8 { UInt8(ascii: ".") }
+private var underscore: UInt8 { UInt8(ascii: "_") }
 private let base32Alphabet = Array("abcdefghijklmnopqrstuvwxyz234567".utf8)
 
 func isLowerAlphanumeric(_ c: UInt8) -> Bool {

@@ -55,7 +55,15 @@ extension LinkHandler {
     }
   }
 
+  /// From memory when the rows were only just committed and their certificates are over there already.
   func readEnvelopes(after: UInt64, maxCount: Int, maxBytes: Int, sent: [Kid: UInt64]) {
+    if let rows = node.freshOutbound(peer.name, after: after, maxCount: maxCount, maxBytes: maxBytes),
+      rows.allSatisfy({ row in sent[row.senderKid].map { $0 >= row.senderListVersion } ?? false })
+    {
+      return handle(
+        .envelopesRead(
+          rows.map { OutboundRow(seq: $0.seq, bytes: $0.bytes, senderKid: $0.senderKid) }, certificates: []))
+    }
     read { [node, peer] () throws(ErrorCode) in
       let rows = try node.outbound(peer.name, after: after, maxCount: maxCount, maxBytes: maxBytes)
       var known = sent
@@ -79,6 +87,9 @@ extension LinkHandler {
   }
 
   func readReceipts(after: UInt64, maxCount: Int) {
+    if let rows = node.freshReceipts(peer.name, after: after, maxCount: maxCount) {
+      return handle(.receiptsRead(rows.map { ReceiptsRow(seq: $0.seq, receipts: $0.receipts) }))
+    }
     read { [node, peer] () throws(ErrorCode) in
       try node.outboundReceipts(peer.name, after: after, maxCount: maxCount)
     } _: { [log = environment.log] result in
@@ -150,10 +161,11 @@ extension LinkHandler {
   /// Before the first read, so that no row slips between the two.
   func watchMailboxes() {
     guard let port, let mailboxes else { return }
-    watches = [
-      node.watch(mailbox: mailboxes.envelopes) { port.post(.envelopesAvailable) },
-      node.watch(mailbox: mailboxes.receipts) { port.post(.receiptsAvailable) },
-    ]
+    watches =
+      node.followOutbox(peer.name) + [
+        node.watch(mailbox: mailboxes.envelopes) { port.post(.envelopesAvailable) },
+        node.watch(mailbox: mailboxes.receipts) { port.post(.receiptsAvailable) },
+      ]
   }
 
   func reportPeerRollback() {

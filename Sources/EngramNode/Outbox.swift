@@ -57,12 +57,44 @@ extension Node {
     }
   }
 
+  /// The same for rows that were only just committed, without the store: never blocks. Nil when it has to be
+  /// asked.
+  package func freshOutbound(
+    _ peer: NodeName, after seq: UInt64, maxCount: Int, maxBytes: Int
+  ) -> [OutboundEnvelope]? {
+    guard let known = roster.peer(peer) else { return nil }
+    let now = clock.nowMs()
+    let rows = freshRows.rows(known.envelopes, after: seq, maxCount: maxCount, maxBytes: maxBytes) { row in
+      if case .envelope(let envelope) = row { envelope.header.expiresMs > now } else { false }
+    }
+    guard let rows else { return nil }
+    var out: [OutboundEnvelope] = []
+    for (seq, row) in rows {
+      guard case .envelope(let envelope) = row, let device = roster.cachedDevice(envelope.header.senderKid)
+      else { return nil }
+      out.append(
+        OutboundEnvelope(
+          seq: seq, bytes: pruned(envelope, for: peer), senderKid: envelope.header.senderKid,
+          senderListVersion: device.list.version))
+    }
+    return out
+  }
+
+  /// Has rows for a peer kept in memory when they are committed, for the `fresh…` reads.
+  package func followOutbox(_ peer: NodeName) -> [Watch] {
+    guard let known = roster.peer(peer) else { return [] }
+    return [freshRows.follow(known.envelopes), freshRows.follow(known.receipts)]
+  }
+
   private func pruned(_ bytes: [UInt8], for peer: NodeName) throws(ErrorCode) -> [UInt8] {
-    do throws(CodecError) {
-      let envelope = try UnverifiedEnvelope(parsing: bytes)
-      if envelope.hasPattern(fullFor: { $0.address.node == peer }) { return bytes }
-      return pruneEnvelope(envelope) { $0.address.node == peer }
-    } catch { throw .damagedRow }
+    do throws(CodecError) { return pruned(try UnverifiedEnvelope(parsing: bytes), for: peer) } catch {
+      throw .damagedRow
+    }
+  }
+
+  private func pruned(_ envelope: UnverifiedEnvelope, for peer: NodeName) -> [UInt8] {
+    if envelope.hasPattern(fullFor: { $0.address.node == peer }) { return envelope.bytes }
+    return pruneEnvelope(envelope) { $0.address.node == peer }
   }
 
   /// Applies a peer's acknowledgements. Accepted and duplicate end the row; refused ends it with a failed
@@ -98,6 +130,7 @@ extension Node {
   ) throws {
     if item.outcome == .later {
       let fresh = try group.nextSeq(known.envelopes)
+      group.putUnseen(in: known.envelopes)
       _ = try group.transaction.requeueDelivery(known.envelopes, seq: item.seq, newSeq: fresh)
       return
     }
@@ -137,6 +170,21 @@ extension Node {
     return try rows.map { row throws(ErrorCode) in
       OutboundReceipts(seq: row.seq, receipts: try splitReceipts(row.bytes))
     }
+  }
+
+  /// The same for rows that were only just committed; see `freshOutbound`.
+  package func freshReceipts(_ peer: NodeName, after seq: UInt64, maxCount: Int) -> [OutboundReceipts]? {
+    guard let known = roster.peer(peer) else { return nil }
+    let rows = freshRows.rows(
+      known.receipts, after: seq, maxCount: maxCount, maxBytes: Limits.frameBytesMax
+    ) { _ in true }
+    guard let rows else { return nil }
+    var out: [OutboundReceipts] = []
+    for (seq, row) in rows {
+      guard case .notice(let bytes) = row, let receipts = try? splitReceipts(bytes) else { return nil }
+      out.append(OutboundReceipts(seq: seq, receipts: receipts))
+    }
+    return out
   }
 
   package func settleReceipts(

@@ -45,7 +45,8 @@ struct HostileTests {
     _ = await unsigned.exporter()
     unsigned.send(
       .hello,
-      SignedBytes(body: federation.hello().encoded(), signatures: [[UInt8](repeating: 0, count: 64)]).encoded()
+      SignedBytes(body: federation.hello().encoded(), signatures: [[UInt8](repeating: 0, count: 64)])
+        .encoded()
     )
     #expect(await unsigned.dismissal() == .helloInvalid)
     let impatient = try await Intruder.connect(to: federation.acme, as: federation.globex)
