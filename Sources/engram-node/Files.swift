@@ -78,6 +78,22 @@ struct NewFiles {
   /// Notes a file that is about to be made and was not there before.
   mutating func expect(_ path: String) { files.append(path) }
 
+  /// Makes the names themselves durable: a file that was synced is lost with the entry of a folder that was not.
+  func syncFolders() throws(Failure) {
+    var paths = Set(files.map { ($0 as NSString).deletingLastPathComponent })
+    for folder in folders { paths.formUnion([folder, (folder as NSString).deletingLastPathComponent]) }
+    for path in paths.sorted() {
+      let descriptor = open(path.isEmpty ? "." : path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+      guard descriptor >= 0 else {
+        throw Failure(.cannotCreate, "the folder \(path) \(SystemFailure(code: errno).sentence)")
+      }
+      defer { close(descriptor) }
+      guard fsync(descriptor) == 0 else {
+        throw Failure(.cannotCreate, "the folder \(path) \(SystemFailure(code: errno).sentence)")
+      }
+    }
+  }
+
   /// A folder that something else has put a file into stays.
   func undo() {
     for file in files { unlink(file) }

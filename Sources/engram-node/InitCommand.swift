@@ -134,6 +134,7 @@ struct NewNode {
       try writeKey(key)
       try issueCertificate()
       try writeNew(layout.configuration, configurationText)
+      try made.syncFolders()
     } catch {
       made.undo()
       guard let error = error as? TLSSetupError else { throw error }
