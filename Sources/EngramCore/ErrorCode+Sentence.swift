@@ -45,6 +45,13 @@ extension ErrorCode {
     .rateLimited: "too many requests",
     .quotaExceeded: "a quota is used up",
     .unsupportedMedia: "the content type is not one this path takes",
+    .leaseLost: "the lease has ended, or another consumer holds the message",
+    .notLeased: "the message is not leased",
+    .wrongMode: "the mailbox is not in a state in which this can be asked",
+    .notCancellable: "the message was handed out already, or is done",
+    .deadLettered: "the message is a dead letter",
+    .rejected: "the recipient's application rejected the message",
+    .attemptsExhausted: "the message failed as often as it may be tried",
     .helloInvalid: "the hello does not verify",
     .helloSkew: "the clocks of the two nodes differ by more than five minutes",
     .wrongPeer: "the node on the other side is not the pinned one",
@@ -82,6 +89,8 @@ extension ErrorCode {
     case .unknownRecipient: "check the address; the recipient may not be registered yet"
     case .peerUnreachable: "the message stays queued and is tried again"
     case .sessionExpired: "open a new session with a fresh token"
+    case .wrongMode: "stop every consumer of this mailbox first"
+    case .deadLettered: "an operator can give it another round: `engram-node admin queue requeue`"
     default: nil
     }
   }
