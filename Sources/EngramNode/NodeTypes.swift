@@ -1,10 +1,25 @@
 package import EngramCore
 package import EngramCrypto
 
-/// Wall-clock time. Two implementations: the system's, and the one that tests and the simulator turn by hand.
+/// The node's time. Two implementations: `SteadyClock`, and the one that tests and the simulator turn by hand.
 package protocol Clock: Sendable {
   /// Milliseconds since 1970-01-01T00:00:00Z.
   func nowMs() -> UInt64
+  /// Milliseconds since any fixed moment, for leases: nobody can set it.
+  func monotonicMs() -> UInt64
+  /// How far the machine's clock has jumped away from this one; nil when it has not.
+  var jumpMs: Int64? { get }
+  /// Follows small corrections of the machine's clock; called about once a second.
+  func slew()
+  /// Takes the machine's clock for right, however far it jumped.
+  func accept()
+}
+
+extension Clock {
+  package func monotonicMs() -> UInt64 { nowMs() }
+  package var jumpMs: Int64? { nil }
+  package func slew() {}
+  package func accept() {}
 }
 
 /// Where identifiers, tokens and epochs come from.
