@@ -165,9 +165,11 @@ package enum RealtimeFrame: Equatable, Sendable {
       w.field(request)
       Settlement.append(settlements, to: &w)
     case .items(let items):
+      w = FieldWriter(capacity: items.reduce(1) { $0 + $1.payload.count + MailboxItem.overheadBytes + 4 })
       w.raw(UInt8(16))
       for item in items { item.append(to: &w) }
     case .outcomes(let request, let outcomes):
+      w = FieldWriter(capacity: outcomes.reduce(9) { $0 + $1.receipt.count + 32 })
       w.raw(UInt8(17))
       w.field(request)
       ItemOutcome.append(outcomes, to: &w)

@@ -205,6 +205,7 @@ extension Node {
     guard case .inserted(let message) = outcome else { return outcome }
     for destination in routes.destinations {
       let seq = try group.nextSeq(destination.mailbox)
+      group.keep(.envelope(envelope.envelope), in: destination.mailbox, seq: seq)
       for slot in destination.slots {
         try group.transaction.insertDelivery(
           mailbox: destination.mailbox, seq: seq, slot: slot, message: message)
@@ -248,5 +249,9 @@ func dedupeKey(_ header: EnvelopeHeader) -> Digest {
 }
 
 func dedupeKey(sender: Address, kid: Kid, message: MessageID) -> Digest {
-  tagged("dedupe", Array(sender.text.utf8)[...], kid.bytes[...], message.bytes[...])
+  let transcript = Transcript("dedupe")
+  transcript.absorb(sender.text)
+  transcript.absorb(kid)
+  transcript.absorb(message)
+  return transcript.identifier()
 }

@@ -76,6 +76,35 @@ extension Node {
     return items
   }
 
+  /// `items` for rows that were only just committed, without the store: never blocks. Nil when it has to be
+  /// asked. Needs `followMailbox`.
+  package func freshItems(
+    _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: Set<Kid>
+  ) -> [MailboxItem]? {
+    let now = clock.nowMs()
+    let rows = freshRows.rows(session.mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes) { row in
+      guard case .envelope(let envelope) = row else { return true }
+      return envelope.header.expiresMs > now && envelope.header.notBeforeMs <= now
+    }
+    guard let rows else { return nil }
+    var items: [MailboxItem] = []
+    items.reserveCapacity(rows.count)
+    for (seq, row) in rows {
+      switch row {
+      case .envelope(let envelope):
+        // A certificate that has to come first is in the store.
+        guard knownSenders.contains(envelope.header.senderKid) else { return nil }
+        items.append(MailboxItem(kind: .envelope, seq: seq, payload: envelope.bytes))
+      case .notice(let bytes):
+        items.append(MailboxItem(kind: .receipt, seq: seq, payload: bytes))
+      }
+    }
+    return items
+  }
+
+  /// Has what is committed for a device kept in memory, for `freshItems`.
+  package func followMailbox(_ session: ClientSession) -> Watch { freshRows.follow(session.mailbox) }
+
   /// A read of rows that carry check sums. A message that does not match its own is never handed out: it is
   /// taken out of every mailbox, so that it does not block what is behind it, and counted for the operator.
   func readingRows<T>(_ body: (StoreSnapshot) throws -> T) throws(ErrorCode) -> T {
@@ -152,7 +181,7 @@ extension Node {
         receipt.body.recipientKid == session.kid, let device = try roster.device(session.kid)
       else { return .failure(.wrongHome) }
       return .success(
-        try VerifiedReceipt(receipt, bytes: bytes, expectedKey: device.certificate.body.signing))
+        try VerifiedReceipt(receipt, bytes: bytes, expectedKey: device.certificate.key))
     } catch let error as CodecError {
       return .failure(error.code)
     } catch let error as SignatureError {
@@ -172,24 +201,22 @@ extension Node {
       let isEnvelope = try group.transaction.delivery(session.mailbox, seq: seq) != nil
       return isEnvelope ? ItemOutcome(.refused, code: .malformed) : ItemOutcome(.duplicate)
     }
+    let body = receipt.body
     do {
-      return try group.transaction.savepoint {
-        guard let removed = try group.transaction.removeDelivery(session.mailbox, seq: seq) else {
-          return ItemOutcome(.duplicate)
-        }
-        let body = receipt.body
-        guard removed.info.envelopeID == body.envelope, removed.info.sender == body.sender,
-          removed.info.senderKid == body.senderKid,
-          removed.info.dedupe == dedupeKey(sender: body.sender, kid: body.senderKid, message: body.messageID)
+      let removed = try group.transaction.removeDelivery(session.mailbox, seq: seq) { info in
+        guard info.envelopeID == body.envelope, info.sender == body.sender,
+          info.senderKid == body.senderKid,
+          info.dedupe == dedupeKey(sender: body.sender, kid: body.senderKid, message: body.messageID)
         else { throw ErrorCode.malformed }
-        if let home = try homeMailbox(of: body.sender, kid: body.senderKid, in: group) {
-          notices.add(receipt.bytes, to: home)
-          metrics.add(.receiptsForwarded)
-        }
-        return ItemOutcome(.accepted)
       }
+      guard removed != nil else { return ItemOutcome(.duplicate) }
     } catch let code as ErrorCode where code == .malformed {
       return ItemOutcome(.refused, code: code)
     }
+    if let home = try homeMailbox(of: body.sender, kid: body.senderKid, in: group) {
+      notices.add(receipt.bytes, to: home)
+      metrics.add(.receiptsForwarded)
+    }
+    return ItemOutcome(.accepted)
   }
 }

@@ -21,6 +21,7 @@ package final class Node: Sendable {
   let mailboxWatches: WatchTable<Int64>
   let sessionWatches = WatchTable<Address>()
   let directoryCache = DirectoryCache()
+  let freshRows: FreshRows
   let directoryPort = Mutex<(any DirectoryPort)?>(nil)
   let startedMs: UInt64
   private let store: Store
@@ -42,10 +43,12 @@ package final class Node: Sendable {
     startedMs = clock.nowMs()
     let watches = WatchTable<Int64>()
     mailboxWatches = watches
+    let freshRows = FreshRows()
+    self.freshRows = freshRows
     let key = identity.key
     let diskLow = self.diskLow
     commitLoop = CommitLoop(
-      store: store, clock: clock, settings: settings,
+      store: store, freshRows: freshRows, clock: clock, settings: settings,
       hooks: CommitLoop.Hooks(
         sign: { signReceipts($0, with: key) }, wake: { watches.call($0) },
         full: {

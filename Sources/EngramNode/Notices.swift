@@ -32,7 +32,9 @@ struct NoticeBatch {
     throws
   {
     guard count > 0 else { return }
-    try group.transaction.insertNotice(mailbox: mailbox, seq: try group.nextSeq(mailbox), bytes: row.bytes)
+    let seq = try group.nextSeq(mailbox)
+    try group.transaction.insertNotice(mailbox: mailbox, seq: seq, bytes: row.bytes)
+    group.keep(.notice(row.bytes), in: mailbox, seq: seq)
     (row, count) = (FieldWriter(capacity: 4_096), 0)
   }
 }

@@ -66,6 +66,9 @@ final class Roster: Sendable {
     } catch { throw error as? ErrorCode ?? (error as? StoreError)?.code ?? .internalError }
   }
 
+  /// Only from the cache: never blocks.
+  func cachedDevice(_ kid: Kid) -> KnownDevice? { state.withLock { $0.devices[kid] } }
+
   /// Like `device`, inside the commit thread's transaction.
   func device(_ kid: Kid, in transaction: StoreTransaction) throws -> KnownDevice? {
     let (cached, generation) = state.withLock { ($0.devices[kid], $0.generation) }

@@ -1,4 +1,5 @@
 internal import GRDB
+internal import GRDBSQLite
 
 /// What a commit survives.
 package enum Synchronous: Int64, Sendable {
@@ -113,6 +114,8 @@ package final class Store: Sendable {
 /// A consistent view of the store; use it inside the closure that received it and nowhere else.
 package class StoreSnapshot {
   let db: Database
+  /// Statements of the hot path that this transaction has used, by `HotQuery`.
+  var prepared = [PreparedStatement?](repeating: nil, count: HotQuery.allCases.count)
   /// The first error after which a transaction must not commit.
   var condemned: StoreError?
 
@@ -121,6 +124,9 @@ package class StoreSnapshot {
 
 /// The one running write transaction; it reads its own writes.
 package final class StoreTransaction: StoreSnapshot {
+  /// Grows with every row that is changed: equal before and after a step that changed nothing.
+  package var changes: Int { Int(sqlite3_total_changes(db.sqliteConnection)) }
+
   /// Runs a step that is undone alone when it throws; the error is rethrown and the transaction goes on.
   /// After `full`, `fsyncFailed`, `corrupt` or `failed` the whole transaction fails even if the error is
   /// caught.
