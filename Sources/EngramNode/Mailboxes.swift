@@ -16,13 +16,15 @@ extension Node {
       let rows = try mailboxRows(session.mailbox, after: cursor, maxCount: maxCount, maxBytes: maxBytes)
       guard let last = rows.last else { return [] }
       cursor = last.seq
-      let items = try handOut(rows, maxCount: maxCount, maxBytes: maxBytes, knownSenders: &knownSenders)
+      let items = try handOut(
+        rows, leased: dispatcher.leased(session.mailbox) ?? [], maxCount: maxCount, maxBytes: maxBytes,
+        knownSenders: &knownSenders)
       // Rows that ran out or are not due yet must not hide what is behind them.
       if !items.isEmpty { return items }
     }
   }
 
-  private enum MailboxRow {
+  private enum ItemRow {
     case delivery(DeliveryRow)
     case notice(NoticeRow)
 
@@ -39,7 +41,7 @@ extension Node {
   /// rows it never saw.
   private func mailboxRows(
     _ mailbox: Int64, after: UInt64, maxCount: Int, maxBytes: Int
-  ) throws(ErrorCode) -> [MailboxRow] {
+  ) throws(ErrorCode) -> [ItemRow] {
     let (deliveries, notices) = try readingRows { snapshot in
       (
         try snapshot.deliveries(mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes),
@@ -47,12 +49,12 @@ extension Node {
       )
     }
     let end = min(deliveries.last?.seq ?? .max, notices.last?.seq ?? .max)
-    let rows = deliveries.map(MailboxRow.delivery) + notices.map(MailboxRow.notice)
+    let rows = deliveries.map(ItemRow.delivery) + notices.map(ItemRow.notice)
     return rows.filter { $0.seq <= end }.sorted { $0.seq < $1.seq }
   }
 
   private func handOut(
-    _ rows: [MailboxRow], maxCount: Int, maxBytes: Int, knownSenders: inout Set<Kid>
+    _ rows: [ItemRow], leased: Set<UInt64>, maxCount: Int, maxBytes: Int, knownSenders: inout Set<Kid>
   ) throws(ErrorCode) -> [MailboxItem] {
     let now = clock.nowMs()
     var items: [MailboxItem] = []
@@ -62,7 +64,9 @@ extension Node {
       guard count == 0 || (count < maxCount && bytes < maxBytes) else { break }
       switch row {
       case .delivery(let delivery):
-        guard delivery.expiresMs > now, delivery.notBeforeMs <= now else { continue }
+        guard delivery.expiresMs > now, delivery.place.rank != nil, !leased.contains(delivery.seq) else {
+          continue
+        }
         if knownSenders.insert(delivery.senderKid).inserted, let item = try certificate(delivery.senderKid) {
           items.append(MailboxItem(kind: .certificate, seq: 0, payload: item.encoded()))
         }
@@ -81,6 +85,8 @@ extension Node {
   package func freshItems(
     _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: Set<Kid>
   ) -> [MailboxItem]? {
+    // Only the store knows what was given back, and what is held.
+    guard dispatcher.leased(session.mailbox) == nil else { return nil }
     let now = clock.nowMs()
     let rows = freshRows.rows(session.mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes) { row in
       guard case .envelope(let envelope) = row else { return true }
@@ -120,7 +126,10 @@ extension Node {
     log.error("a stored message is damaged and was set aside", metadata: ["row": "\(message)"])
     commitLoop.submit(
       CommitCommand(weight: 1) { group in
-        for place in try group.transaction.quarantine(message: message) { group.wake(place.mailbox) }
+        for place in try group.transaction.quarantine(message: message) {
+          group.wake(place.mailbox)
+          group.note(.gone(mailbox: place.mailbox, seq: place.seq))
+        }
       } refused: { _ in
       })
   }
@@ -171,7 +180,7 @@ extension Node {
   }
 
   /// nil for an empty receipt; otherwise one that this very device signed about itself.
-  private func checkReceipt(
+  func checkReceipt(
     _ bytes: [UInt8], from session: ClientSession
   ) -> Result<VerifiedReceipt?, ErrorCode> {
     if bytes.isEmpty { return .success(nil) }
@@ -201,22 +210,10 @@ extension Node {
       let isEnvelope = try group.transaction.delivery(session.mailbox, seq: seq) != nil
       return isEnvelope ? ItemOutcome(.refused, code: .malformed) : ItemOutcome(.duplicate)
     }
-    let body = receipt.body
-    do {
-      let removed = try group.transaction.removeDelivery(session.mailbox, seq: seq) { info in
-        guard info.envelopeID == body.envelope, info.sender == body.sender,
-          info.senderKid == body.senderKid,
-          info.dedupe == dedupeKey(sender: body.sender, kid: body.senderKid, message: body.messageID)
-        else { throw ErrorCode.malformed }
-      }
-      guard removed != nil else { return ItemOutcome(.duplicate) }
-    } catch let code as ErrorCode where code == .malformed {
-      return ItemOutcome(.refused, code: code)
+    // A message in the hands of another consumer is that one's to settle.
+    if let lease = dispatcher.holder(session.mailbox, of: seq), lease.kid != session.kid {
+      return ItemOutcome(.refused, code: .leaseLost)
     }
-    if let home = try homeMailbox(of: body.sender, kid: body.senderKid, in: group) {
-      notices.add(receipt.bytes, to: home)
-      metrics.add(.receiptsForwarded)
-    }
-    return ItemOutcome(.accepted)
+    return try finish(seq, in: session.mailbox, receipt, &notices, in: group)
   }
 }

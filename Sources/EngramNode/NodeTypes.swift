@@ -64,6 +64,12 @@ package struct NodeSettings: Sendable {
   /// Disk held back for the time when it is full: acknowledgements, which free space, then still find room
   /// for their commits, while new work is refused.
   package var diskReserveBytes: UInt64 = 8 << 20
+  /// How often a delivery is tried and how long it rests in between.
+  package var retry = RetryPolicy()
+  /// How much later a message of the next lower priority may have become ready and still go first.
+  package var ageStepMs = Ranking.ageStepMsDefault
+  /// How long a device may take before the sender is told that it has the message; most say more by then.
+  package var deliveredAfterMs: UInt64 = 200
   package init() {}
 }
 

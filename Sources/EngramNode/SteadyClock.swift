@@ -77,6 +77,16 @@ package final class SteadyClock: Clock {
   }
 }
 
+/// The machine's own clock, which anybody may set: for what does not outlive a moment.
+package struct SystemClock: Clock {
+  package init() {}
+  package func nowMs() -> UInt64 {
+    var now = timespec()
+    clock_gettime(CLOCK_REALTIME, &now)
+    return UInt64(now.tv_sec) * 1_000 + UInt64(now.tv_nsec) / 1_000_000
+  }
+}
+
 /// Milliseconds since the machine started, sleep included (CLOCK_BOOTTIME).
 @Sendable package func bootMs() -> UInt64 {
   var now = timespec()

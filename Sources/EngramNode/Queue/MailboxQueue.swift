@@ -98,20 +98,28 @@ struct MailboxQueue {
 
   /// Where the store should be read from, if more is wanted. Answered by `finishRefill` or `abandonRefill`.
   /// - Parameter forPoll: a poll found nothing, which no consumer stands for.
-  mutating func beginRefill(forPoll: Bool = false) -> ReadyKey? {
+  mutating func beginRefill(ticket: UInt64, forPoll: Bool = false) -> ReadyKey? {
     let isHungry = forPoll || consumers.values.contains(where: \.hasRoom)
     let isLow = window.count < limits.readyMax / 4 && !(consumers.isEmpty && !forPoll)
     guard isLow || isHungry && window.count < limits.readyMaxWhenBlocked else { return nil }
     isBlocked = isHungry && window.count > 0
-    return window.beginRefill()
+    return window.beginRefill(ticket: ticket)
   }
 
-  mutating func finishRefill(_ rows: [ReadyEntry], isEnd: Bool) {
+  /// Someone with room, where the store may hold work that is not in view.
+  var refillCaller: ConsumerID? {
+    guard !window.isRefilling, window.horizon != nil, window.count < limits.readyMaxWhenBlocked else {
+      return nil
+    }
+    return consumers.filter(\.value.hasRoom).keys.min()
+  }
+
+  mutating func finishRefill(ticket: UInt64, _ rows: [ReadyEntry], isEnd: Bool) {
     let leases = self.leases
-    window.finishRefill(rows, isEnd: isEnd, max: readyMax) { leases[$0] != nil }
+    window.finishRefill(ticket: ticket, rows, isEnd: isEnd, max: readyMax) { leases[$0] != nil }
   }
 
-  mutating func abandonRefill() { window.abandonRefill() }
+  mutating func abandonRefill(ticket: UInt64) { window.abandonRefill(ticket: ticket) }
 
   // MARK: - Consumers
 

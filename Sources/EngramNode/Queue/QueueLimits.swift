@@ -39,11 +39,11 @@ struct ReadyEntry: Equatable, Sendable {
 }
 
 /// The order in which messages of different priorities go out.
-enum Ranking {
+package enum Ranking {
   /// A message of priority p goes out as if it had become ready `(5 - p)` steps later. Among messages that
   /// became ready within four steps of each other the order of priorities is strict; and LOW is overtaken only
   /// by what became ready less than four steps after it.
-  static let ageStepMsDefault: UInt64 = 60_000
+  package static let ageStepMsDefault: UInt64 = 60_000
 
   static func rank(readyMs: UInt64, priority: Priority, ageStepMs: UInt64) -> UInt64 {
     readyMs + UInt64(Priority.critical.rawValue - priority.rawValue) * ageStepMs

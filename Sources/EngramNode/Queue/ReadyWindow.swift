@@ -11,7 +11,13 @@ struct ReadyWindow {
   /// nil: the store holds nothing that is not in here.
   private(set) var horizon: ReadyKey? = .first
   private var known: Set<UInt64> = []
-  private var late: [Late]?
+  private var refill: Refill?
+
+  private struct Refill {
+    let ticket: UInt64
+    /// What happened since it began.
+    var late: [Late] = []
+  }
 
   private enum Late {
     case arrived(ReadyEntry)
@@ -26,20 +32,20 @@ struct ReadyWindow {
   }
 
   var count: Int { storage.count - head }
-  var isRefilling: Bool { late != nil }
+  var isRefilling: Bool { refill != nil }
   var isComplete: Bool { horizon == nil && !isRefilling }
   subscript(position: Int) -> ReadyEntry { storage[head + position] }
   func contains(_ seq: UInt64) -> Bool { known.contains(seq) }
 
   /// A committed row, or one whose lease ended. Rows behind the horizon are left to the next refill.
   mutating func add(_ entry: ReadyEntry, max: Int) {
-    late?.append(.arrived(entry))
+    refill?.late.append(.arrived(entry))
     insert(entry, max: max)
   }
 
   /// A row that is not ready any more.
   mutating func remove(_ seq: UInt64) {
-    late?.append(.removed(seq))
+    refill?.late.append(.removed(seq))
     take(seq)
   }
 
@@ -56,9 +62,10 @@ struct ReadyWindow {
   }
 
   /// Where the next read starts; nil while one is under way, or when there is nothing to read.
-  mutating func beginRefill() -> ReadyKey? {
+  /// - Parameter ticket: never the same twice; an answer without it belongs to a window that is gone.
+  mutating func beginRefill(ticket: UInt64) -> ReadyKey? {
     guard !isRefilling, let horizon else { return nil }
-    late = []
+    refill = Refill(ticket: ticket)
     return horizon
   }
 
@@ -67,10 +74,11 @@ struct ReadyWindow {
   ///   - isEnd: the snapshot holds nothing behind them.
   ///   - isLeased: rows that are in somebody's hands.
   mutating func finishRefill(
-    _ rows: [ReadyEntry], isEnd: Bool, max: Int, isLeased: (UInt64) -> Bool
+    ticket: UInt64, _ rows: [ReadyEntry], isEnd: Bool, max: Int, isLeased: (UInt64) -> Bool
   ) {
-    let changes = late ?? []
-    late = nil
+    guard let refill, refill.ticket == ticket else { return }
+    let changes = refill.late
+    self.refill = nil
     horizon = isEnd ? nil : rows.last?.key.next ?? horizon
     let changed = Set(changes.map(\.seq))
     for row in rows where !changed.contains(row.seq) && !isLeased(row.seq) { insert(row, max: max) }
@@ -83,7 +91,9 @@ struct ReadyWindow {
   }
 
   /// The read failed; the next one starts at the same place.
-  mutating func abandonRefill() { late = nil }
+  mutating func abandonRefill(ticket: UInt64) {
+    if refill?.ticket == ticket { refill = nil }
+  }
 
   private mutating func insert(_ entry: ReadyEntry, max: Int) {
     if let horizon, entry.key >= horizon { return }

@@ -144,8 +144,8 @@ struct FairnessTests {
 extension MailboxQueue {
   /// A refill that finds these rows and the end behind them.
   mutating func finishRefill(from rows: [ReadyEntry]) {
-    _ = beginRefill(forPoll: true)
-    finishRefill(rows, isEnd: true)
+    _ = beginRefill(ticket: 1, forPoll: true)
+    finishRefill(ticket: 1, rows, isEnd: true)
   }
 }
 

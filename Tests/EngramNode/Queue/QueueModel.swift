@@ -43,7 +43,8 @@ struct QueueSimulation {
   var nextConsumer: UInt64 = 0
   var kids: [Kid]
   /// Rows of a snapshot that was taken and not answered yet.
-  var snapshot: (rows: [ReadyEntry], isEnd: Bool)?
+  var snapshot: (ticket: UInt64, rows: [ReadyEntry], isEnd: Bool)?
+  var tickets: UInt64 = 0
   /// For controls: how often news of a commit is lost, in percent.
   var lostNewsPercent = 0
   var isShared: Bool
@@ -94,19 +95,20 @@ struct QueueSimulation {
   }
 
   mutating func beginRefill(forPoll: Bool = false) {
-    guard let from = queue.beginRefill(forPoll: forPoll) else { return }
+    tickets += 1
+    guard let from = queue.beginRefill(ticket: tickets, forPoll: forPoll) else { return }
     // The store does not know of leases: leased rows are in the snapshot.
     let rows = model.rows.values.filter { $0.key >= from }.sorted { $0.key < $1.key }
-    snapshot = (Array(rows.prefix(queue.limits.refillMax)), rows.count <= queue.limits.refillMax)
+    snapshot = (tickets, Array(rows.prefix(queue.limits.refillMax)), rows.count <= queue.limits.refillMax)
   }
 
   mutating func finishRefill() {
     guard let found = snapshot else { return }
     snapshot = nil
     if number(0...9) == 0 {
-      queue.abandonRefill()
+      queue.abandonRefill(ticket: found.ticket)
     } else {
-      queue.finishRefill(found.rows, isEnd: found.isEnd)
+      queue.finishRefill(ticket: found.ticket, found.rows, isEnd: found.isEnd)
     }
   }
 
@@ -180,9 +182,8 @@ struct QueueSimulation {
     if Bool.random(using: &generator) {
       if queue.withdraw(seq) {
         if number(0...3) == 0 {
-          // The commit failed; a read that is under way belongs to the window that is gone.
+          // The commit failed; the answer of a read that is under way belongs to the window that is gone.
           queue.reset()
-          snapshot = nil
         } else {
           finish(seq)
         }
@@ -240,14 +241,14 @@ struct QueueSimulation {
   mutating func settleDown() {
     if let found = snapshot {
       snapshot = nil
-      queue.finishRefill(found.rows, isEnd: found.isEnd)
+      queue.finishRefill(ticket: found.ticket, found.rows, isEnd: found.isEnd)
     }
     for _ in 0..<10_000 {
       dispatch()
       beginRefill()
       guard let found = snapshot else { break }
       snapshot = nil
-      queue.finishRefill(found.rows, isEnd: found.isEnd)
+      queue.finishRefill(ticket: found.ticket, found.rows, isEnd: found.isEnd)
     }
     for (_, consumer) in queue.consumers where consumer.hasRoom {
       if let entry = model.ready.first(where: { $0.isFor(consumer.kid) }) {
