@@ -115,7 +115,7 @@ package struct ItemOutcome: Equatable, Sendable {
         try parse(try r.field()) { (item) throws(CodecError) in
           ItemOutcome(
             try known(DeliveryOutcome(rawValue: try item.integer())),
-            code: try known(ErrorCode(rawValue: try item.integer())),
+            code: ErrorCode(received: try item.integer()),
             receipt: Array(try item.field(max: Limits.receiptBytesMax)))
         })
     }
@@ -205,7 +205,7 @@ package enum RealtimeFrame: Equatable, Sendable {
       let request: UInt32 = try r.integer()
       self = .outcomes(request: request, try ItemOutcome.decode(remainder(r)))
     case 18:
-      self = .problem(try known(ErrorCode(rawValue: try r.integer())))
+      self = .problem(ErrorCode(received: try r.integer()))
       try r.finish()
     default: throw .unknownValue
     }

@@ -13,6 +13,8 @@ final class CommitGroup {
   private(set) var completions: [@Sendable (SignedReceipts) -> Void] = []
   private(set) var woken: Set<Int64> = []
   private var allocated: [Int64: (first: UInt64, next: UInt64)] = [:]
+  /// Devices read inside the transaction; the roster keeps them only once it is on disk.
+  var loadedDevices: [Kid: KnownDevice] = [:]
   /// What was put into mailboxes, for those who follow them; see `FreshRows`.
   private var fresh: [(mailbox: Int64, seq: UInt64, row: FreshRow)] = []
   private var unseen: Set<Int64> = []
@@ -104,6 +106,7 @@ final class CommitGroup {
   func rollBack(to mark: Mark) {
     receipts.removeSubrange(mark.receipts...)
     completions.removeSubrange(mark.completions...)
+    loadedDevices = [:]
     fresh.removeSubrange(mark.fresh...)
     changes.removeSubrange(mark.changes...)
     leaves.removeSubrange(mark.leaves...)
@@ -163,6 +166,8 @@ final class CommitLoop: Sendable {
     var queuedWeight = 0
     var isStopping = false
     var isStopped = false
+    /// An fsync failed: nothing is committed or answered any more.
+    var isDead = false
   }
 
   // @unchecked members are guarded by `condition`.
@@ -220,8 +225,10 @@ final class CommitLoop: Sendable {
     let condition = shared.condition
     condition.lock()
     let refusal: ErrorCode? =
-      shared.state.isStopping
-      ? .shuttingDown : shared.state.queuedWeight + command.weight > queueMax ? .overloaded : nil
+      shared.state.isDead
+      ? .storageFailed
+      : shared.state.isStopping
+        ? .shuttingDown : shared.state.queuedWeight + command.weight > queueMax ? .overloaded : nil
     if refusal == nil {
       shared.state.queue.append(command)
       shared.state.queuedWeight += command.weight
@@ -245,6 +252,7 @@ final class CommitLoop: Sendable {
     let condition = shared.condition
     condition.lock()
     defer { condition.unlock() }
+    if shared.state.isDead { return nil }
     while shared.state.queue.isEmpty {
       if shared.state.isStopping { return nil }
       condition.wait()
@@ -345,10 +353,11 @@ final class CommitLoop: Sendable {
     metrics.add(.commits)
     group.publish(to: freshRows)
     group.publish(to: dispatcher)
+    // Whoever forwards goes ahead: what it needs is on disk, and signing takes a moment.
+    hooks.wake(group.woken)
     let signed = SignedReceipts(hooks.sign(group.receipts))
     for completion in group.completions { completion(signed) }
     for (refused, code) in refusals { refused(code) }
-    hooks.wake(group.woken)
   }
 
   private func fail(_ commands: [CommitCommand], with error: any Error) {
@@ -357,9 +366,19 @@ final class CommitLoop: Sendable {
     note(failure: code)
     metrics.add(.commitFailures)
     log.error("a commit failed", metadata: ["code": "\(code.name)"])
+    if let storeError, storeError == .fsyncFailed { return die(storeError) }
     if code == .storageFull { hooks.full() }
     for command in commands { command.refused(code) }
-    if let storeError, storeError == .fsyncFailed { hooks.fatal(storeError) }
+  }
+
+  /// What is on the disk is unknown, so nothing true can be said to anybody: whoever waits for an answer hears
+  /// from the next process, which reads the disk anew.
+  private func die(_ error: StoreError) {
+    shared.condition.lock()
+    shared.state.isDead = true
+    shared.state.queue = []
+    shared.condition.unlock()
+    hooks.fatal(error)
   }
 
   private func note(failure: ErrorCode?) {

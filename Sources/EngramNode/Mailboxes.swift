@@ -42,7 +42,7 @@ extension Node {
   private func mailboxRows(
     _ mailbox: Int64, after: UInt64, maxCount: Int, maxBytes: Int
   ) throws(ErrorCode) -> [ItemRow] {
-    let (deliveries, notices) = try readingRows { snapshot in
+    let (deliveries, notices) = try readingRows(mailbox) { snapshot in
       (
         try snapshot.deliveries(mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes),
         try snapshot.notices(mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes)
@@ -111,25 +111,49 @@ extension Node {
   /// Has what is committed for a device kept in memory, for `freshItems`.
   package func followMailbox(_ session: ClientSession) -> Watch { freshRows.follow(session.mailbox) }
 
-  /// A read of rows that carry check sums. A message that does not match its own is never handed out: it is
-  /// taken out of every mailbox, so that it does not block what is behind it, and counted for the operator.
-  func readingRows<T>(_ body: (StoreSnapshot) throws -> T) throws(ErrorCode) -> T {
+  /// A read of a mailbox's rows, which carry check sums. One that does not match its own is never handed out:
+  /// it is taken out, so that it does not block what is behind it, and counted for the operator.
+  func readingRows<T>(_ mailbox: Int64, _ body: (StoreSnapshot) throws -> T) throws(ErrorCode) -> T {
     do { return try unmappedRead(body) } catch {
       guard let failure = error as? StoreError else { throw error as? ErrorCode ?? .internalError }
-      if case .damaged(.message, let row) = failure { quarantine(row) }
+      switch failure {
+      case .damaged(.message, let row): quarantine(message: row)
+      case .damaged(.notice, let row): quarantine(notice: UInt64(clamping: row), in: mailbox)
+      default: break
+      }
       throw failure.code
     }
   }
 
-  private func quarantine(_ message: Int64) {
+  /// The sender is told, as far as the row still says who that is: it was promised an answer.
+  private func quarantine(message: Int64) {
     metrics.add(.damagedRows)
     log.error("a stored message is damaged and was set aside", metadata: ["row": "\(message)"])
     commitLoop.submit(
-      CommitCommand(weight: 1) { group in
+      CommitCommand(weight: 1) { [self] group in
+        let remains = try group.transaction.remains(of: message)
         for place in try group.transaction.quarantine(message: message) {
           group.wake(place.mailbox)
           group.note(.gone(mailbox: place.mailbox, seq: place.seq))
         }
+        // The bytes are damaged somewhere; the id in them is right if it leads to the row's own key.
+        guard let (info, bytes) = remains, info.open > 0,
+          let header = try? UnverifiedEnvelope(parsing: bytes).header, dedupeKey(header) == info.dedupe
+        else { return }
+        let body = statement(
+          .failed, code: .damagedRow, about: info, messageID: header.messageID, atMs: group.nowMs)
+        try post([body], towards: info.sender, kid: info.senderKid, in: group)
+      } refused: { _ in
+      })
+  }
+
+  private func quarantine(notice seq: UInt64, in mailbox: Int64) {
+    metrics.add(.damagedRows)
+    log.error("a stored receipt row is damaged and was removed", metadata: ["row": "\(seq)"])
+    commitLoop.submit(
+      CommitCommand(weight: 1) { group in
+        _ = try group.transaction.removeNotice(mailbox, seq: seq)
+        group.wake(mailbox)
       } refused: { _ in
       })
   }
@@ -162,10 +186,10 @@ extension Node {
     let checked = acks.map { ack in (seq: ack.seq, receipt: checkReceipt(ack.receipt, from: session)) }
     commitLoop.submit(
       CommitCommand(weight: acks.count) { [self] group in
-        var notices = NoticeBatch()
+        var notices = NoticeBatch(self)
         let outcomes = try checked.map { ack in
           switch ack.receipt {
-          case .failure(let code): ItemOutcome(.refused, code: code)
+          case .failure(let code): ItemOutcome(code.isRetryable ? .later : .refused, code: code)
           case .success(let receipt): try settle(ack.seq, receipt, session, &notices, in: group)
           }
         }
@@ -190,7 +214,7 @@ extension Node {
         receipt.body.recipientKid == session.kid, let device = try roster.device(session.kid)
       else { return .failure(.wrongHome) }
       return .success(
-        try VerifiedReceipt(receipt, bytes: bytes, expectedKey: device.certificate.key))
+        try VerifiedReceipt(receipt, bytes: bytes, key: device.certificate.key))
     } catch let error as CodecError {
       return .failure(error.code)
     } catch let error as SignatureError {

@@ -19,8 +19,9 @@ package final class Node: Sendable {
   let commitLoop: CommitLoop
   let sessions = SessionTable()
   let mailboxWatches: WatchTable<Int64>
-  let sessionWatches = WatchTable<Address>()
+  let sessionWatches = WatchTable<Kid>()
   let directoryCache = DirectoryCache()
+  let refusedSenders = RefusedSenders()
   let freshRows: FreshRows
   let dispatcher: Dispatcher
   let outboxGate = OutboxGate()

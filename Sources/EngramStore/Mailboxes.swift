@@ -53,7 +53,23 @@ extension StoreSnapshot {
   }
 }
 
+extension StoreSnapshot {
+  /// Mailboxes whose oldest notice was written before a time. Asks every mailbox: for housekeeping.
+  package func mailboxesWithNotices(before ms: UInt64, limit: Int) throws(StoreError) -> [Int64] {
+    let sql = """
+      SELECT id FROM mailbox AS m
+      WHERE (SELECT written_ms FROM notice WHERE mailbox = m.id ORDER BY seq LIMIT 1) < ? LIMIT ?
+      """
+    return try all(sql, [.bound(ms), .integer(limit)], .mailbox) { try $0.integer(0) }
+  }
+}
+
 extension StoreTransaction {
+  /// Removes notices that were written before a time, and tells how many.
+  package func purgeNotices(_ mailbox: Int64, before ms: UInt64) throws(StoreError) -> Int {
+    try execute("DELETE FROM notice WHERE mailbox = ? AND written_ms < ?", [.integer(mailbox), .bound(ms)])
+  }
+
   /// Finds or makes a mailbox.
   package func createMailbox(_ kind: MailboxKind, owner: [UInt8]) throws(StoreError) -> Int64 {
     if let id = try mailbox(kind, owner: owner) { return id }
@@ -72,10 +88,11 @@ extension StoreTransaction {
     return first
   }
 
-  package func insertNotice(mailbox: Int64, seq: UInt64, bytes: [UInt8]) throws(StoreError) {
+  package func insertNotice(mailbox: Int64, seq: UInt64, bytes: [UInt8], nowMs: UInt64) throws(StoreError) {
     try execute(.insertNotice) { (row) throws(StoreError) in
       row.integer(mailbox)
       try row.ordered(seq)
+      try row.ordered(nowMs)
       row.bytes(bytes)
       row.identifier(checkSum(bytes))
     }

@@ -55,6 +55,29 @@ extension StoreSnapshot {
     return MessageRow(info: found.info, bytes: try body(of: found))
   }
 
+  /// The envelope behind a deduplication key, while that is remembered; nothing else is looked at.
+  package func envelopeID(_ dedupe: Digest) throws(StoreError) -> EnvelopeID? {
+    try first(.findEnvelope, .message, bind: { $0.identifier(dedupe) }) {
+      try $0.identifier(0, as: EnvelopeID.self)
+    }
+  }
+
+  /// What is left of a message that was found damaged: its bytes as they are, unchecked. Nil when its columns
+  /// cannot be trusted either, or the bytes are gone.
+  package func remains(of message: Int64) throws(StoreError) -> (info: MessageInfo, bytes: [UInt8])? {
+    do throws(StoreError) {
+      let sql = "SELECT \(infoColumns) FROM message WHERE seq = ?"
+      guard let found = try first(sql, [.integer(message)], .message, key: 0, messageInfo) else { return nil }
+      let bytes = try first("SELECT bytes FROM body WHERE message = ?", [.integer(message)], .message) {
+        try $0.bytes(0)
+      }
+      return bytes.map { (found.info, $0) }
+    } catch {
+      guard case .damaged = error else { throw error }
+      return nil
+    }
+  }
+
   /// The bytes of an open message, checked; nil for one that is done.
   func body(of message: CheckedInfo) throws(StoreError) -> [UInt8]? {
     let number = message.info.message

@@ -6,7 +6,7 @@ internal import GRDBSQLite
 enum HotQuery: Int, CaseIterable {
   case findMessage, insertMessage, insertBody, messageInfo, countOff, wipeBody
   case insertDelivery, findDelivery, deleteDelivery, waiting, loadDelivery
-  case insertNotice, deleteNotice, notices
+  case insertNotice, deleteNotice, notices, findEnvelope
 
   var sql: String {
     switch self {
@@ -21,7 +21,9 @@ enum HotQuery: Int, CaseIterable {
     case .deleteDelivery: "DELETE FROM delivery WHERE mailbox = ? AND seq = ?"
     case .waiting: DeliverySQL.waiting
     case .loadDelivery: MessageSQL.load
-    case .insertNotice: "INSERT INTO notice (mailbox, seq, bytes, check_sum) VALUES (?, ?, ?, ?)"
+    case .insertNotice:
+      "INSERT INTO notice (mailbox, seq, written_ms, bytes, check_sum) VALUES (?, ?, ?, ?, ?)"
+    case .findEnvelope: "SELECT envelope_id FROM message WHERE dedupe = ?"
     case .deleteNotice: "DELETE FROM notice WHERE mailbox = ? AND seq = ?"
     case .notices: "SELECT seq, bytes, check_sum FROM notice WHERE mailbox = ? AND seq > ? ORDER BY seq"
     }

@@ -39,6 +39,8 @@ enum Schema {
       mode INTEGER NOT NULL DEFAULT 0 CHECK (mode IN (0, 1))
     ) STRICT;
 
+    CREATE INDEX client_of_home ON client (home);
+
     CREATE TABLE device (
       kid BLOB NOT NULL PRIMARY KEY CHECK (length(kid) = 16),
       address TEXT NOT NULL REFERENCES client (address),
@@ -122,9 +124,11 @@ enum Schema {
     CREATE INDEX delivery_ready ON delivery (mailbox, rank, seq) WHERE rank IS NOT NULL;
     CREATE INDEX delivery_held ON delivery (hold_ms) WHERE hold_ms > 0;
 
+    -- written_ms stands before the bytes, so that reading it does not walk through them.
     CREATE TABLE notice (
       mailbox INTEGER NOT NULL REFERENCES mailbox (id),
       seq INTEGER NOT NULL CHECK (seq >= 1),
+      written_ms INTEGER NOT NULL,
       bytes BLOB NOT NULL,
       check_sum BLOB NOT NULL CHECK (length(check_sum) = 16),
       PRIMARY KEY (mailbox, seq)

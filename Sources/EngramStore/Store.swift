@@ -13,6 +13,8 @@ package struct StoreOptions: Sendable {
   package var synchronous: Synchronous
   /// Connections for reads; a further reader waits for one.
   package var readers: Int
+  /// Called as the last step of every write; what it throws makes the commit fail. Only tests set it.
+  package var beforeCommit: (@Sendable () throws(StoreError) -> Void)?
 
   package init(synchronous: Synchronous = .full, readers: Int = 4) {
     self.synchronous = synchronous
@@ -29,12 +31,14 @@ package final class Store: Sendable {
   package let path: String
   private let pool: DatabasePool
   private let lock: FileLock
+  private let beforeCommit: (@Sendable () throws(StoreError) -> Void)?
 
   /// Opens or creates the file, with mode 0600, and brings its schema up to date.
   /// - Throws: `locked` when another process has it, `schemaTooNew`, `notDurable` when a pragma did not hold,
   ///   `corrupt`, `full`, `failed`.
   package init(path: String, options: StoreOptions = .init()) throws(StoreError) {
     self.path = path
+    beforeCommit = options.beforeCommit
     lock = try FileLock(path: path + ".lock")
     try createPrivateFile(path)
     do {
@@ -60,6 +64,7 @@ package final class Store: Sendable {
           let result = try body(transaction)
           // A storage error that the body swallowed must not be committed around.
           if let condemned = transaction.condemned { throw condemned }
+          try beforeCommit?()
           return result
         } catch { throw transaction.condemned ?? error }
       }
