@@ -9,11 +9,13 @@ extension Node {
   /// comes when any can be handed out, even if it is larger than `maxBytes`; fewer may come than there is
   /// room for, so whoever wants all asks until nothing comes.
   package func items(
-    _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: inout Set<Kid>
+    _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: inout Set<Kid>,
+    noticesOnly: Bool = false
   ) throws(ErrorCode) -> [MailboxItem] {
     var cursor = after
     while true {
-      let rows = try mailboxRows(session.mailbox, after: cursor, maxCount: maxCount, maxBytes: maxBytes)
+      let rows = try mailboxRows(
+        session.mailbox, after: cursor, maxCount: maxCount, maxBytes: maxBytes, noticesOnly: noticesOnly)
       guard let last = rows.last else { return [] }
       cursor = last.seq
       let items = try handOut(
@@ -40,11 +42,12 @@ extension Node {
   /// nothing is taken from one that lies behind the end of the other: it would move the reader's cursor past
   /// rows it never saw.
   private func mailboxRows(
-    _ mailbox: Int64, after: UInt64, maxCount: Int, maxBytes: Int
+    _ mailbox: Int64, after: UInt64, maxCount: Int, maxBytes: Int, noticesOnly: Bool
   ) throws(ErrorCode) -> [ItemRow] {
     let (deliveries, notices) = try readingRows(mailbox) { snapshot in
       (
-        try snapshot.deliveries(mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes),
+        noticesOnly
+          ? [] : try snapshot.deliveries(mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes),
         try snapshot.notices(mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes)
       )
     }
@@ -83,14 +86,15 @@ extension Node {
   /// `items` for rows that were only just committed, without the store: never blocks. Nil when it has to be
   /// asked. Needs `followMailbox`.
   package func freshItems(
-    _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: Set<Kid>
+    _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: Set<Kid>,
+    noticesOnly: Bool = false
   ) -> [MailboxItem]? {
     // Only the store knows what was given back, and what is held.
-    guard dispatcher.leased(session.mailbox) == nil else { return nil }
+    guard noticesOnly || dispatcher.leased(session.mailbox) == nil else { return nil }
     let now = clock.nowMs()
     let rows = freshRows.rows(session.mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes) { row in
       guard case .envelope(let envelope) = row else { return true }
-      return envelope.header.expiresMs > now && envelope.header.notBeforeMs <= now
+      return !noticesOnly && envelope.header.expiresMs > now && envelope.header.notBeforeMs <= now
     }
     guard let rows else { return nil }
     var items: [MailboxItem] = []
@@ -234,8 +238,8 @@ extension Node {
       let isEnvelope = try group.transaction.delivery(session.mailbox, seq: seq) != nil
       return isEnvelope ? ItemOutcome(.refused, code: .malformed) : ItemOutcome(.duplicate)
     }
-    // A message in the hands of another consumer is that one's to settle.
-    if let lease = dispatcher.holder(session.mailbox, of: seq), lease.kid != session.kid {
+    // A message in a consumer's hands is that one's to settle, under its token.
+    if dispatcher.holder(session.mailbox, of: seq) != nil {
       return ItemOutcome(.refused, code: .leaseLost)
     }
     return try finish(seq, in: session.mailbox, receipt, &notices, in: group)

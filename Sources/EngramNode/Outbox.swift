@@ -71,9 +71,10 @@ extension Node {
     let rows = freshRows.rows(known.envelopes, after: seq, maxCount: maxCount, maxBytes: maxBytes) { row in
       if case .envelope(let envelope) = row { envelope.header.expiresMs > now } else { false }
     }
-    guard let rows else { return nil }
+    guard let rows, let last = rows.last else { return rows == nil ? nil : [] }
+    let withdrawn = outboxGate.read(known.envelopes, through: last.seq)
     var out: [OutboundEnvelope] = []
-    for (seq, row) in rows {
+    for (seq, row) in rows where !withdrawn.contains(seq) {
       guard case .envelope(let envelope) = row, let device = roster.cachedDevice(envelope.header.senderKid)
       else { return nil }
       out.append(

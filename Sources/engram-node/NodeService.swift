@@ -37,8 +37,8 @@ final class NodeService: Sendable {
     }
     self.log = log
     store = try openStore(configuration, synchronous: synchronous)
-    let clock = SystemClock()
     do throws(ErrorCode) {
+      let clock = SteadyClock(lastSeenMs: try Node.lastSeenMs(in: store))
       node = try Node(
         identity: NodeIdentity(name: configuration.name, key: identity), store: store,
         settings: NodeSettings(configuration), clock: clock, random: SystemRandom(), log: log)

@@ -114,7 +114,7 @@ struct StatementBatch {
 
   func write(by node: Node, in group: CommitGroup) throws {
     guard !bodies.isEmpty else { return }
-    var notices = NoticeBatch()
+    var notices = NoticeBatch(node)
     for (body, receipt) in zip(bodies, node.signed(bodies)) {
       guard let home = try node.homeMailbox(of: body.sender, kid: body.senderKid, in: group) else { continue }
       notices.add(receipt, to: home)

@@ -59,10 +59,12 @@ extension Node {
   private func drawn(_ hold: DeliveryHold?) -> UInt64 {
     switch hold {
     case .exactly(let ms): ms
-    case .upTo(let ms): 1 + random.bytes(8).reduce(0) { $0 << 8 | UInt64($1) } % max(ms, 1)
+    case .upTo(let ms): 1 + randomNumber() % max(ms, 1)
     case nil: 0
     }
   }
+
+  private func randomNumber() -> UInt64 { random.bytes(8).reduce(0) { $0 << 8 | UInt64($1) } }
 
   private func hold(
     _ place: DeliveryPlace, as next: DeliveryPlace, _ info: MessageInfo, until holdMs: UInt64,

@@ -104,7 +104,7 @@ extension Node {
     guard !leases.isEmpty else { return [] }
     let rows: [DeliveryRow]
     do throws(ErrorCode) {
-      rows = try readingRows {
+      rows = try readingRows(mailbox) {
         try $0.deliveries(mailbox, seqs: leases.map(\.seq), maxBytes: maxBytes)
       }
     } catch {

@@ -40,11 +40,12 @@ struct ReadyEntry: Equatable, Sendable {
 
 /// The order in which messages of different priorities go out.
 package enum Ranking {
-  /// A message of priority p goes out as if it had become ready `(5 - p)` steps later. Among messages that
-  /// became ready within four steps of each other the order of priorities is strict; and LOW is overtaken only
-  /// by what became ready less than four steps after it.
+  /// Long enough that URGENT is urgent, short enough that LOW waits four minutes longer at most.
   package static let ageStepMsDefault: UInt64 = 60_000
 
+  /// A message of priority p goes out as if it had become ready `(5 - p)` steps later. So the order of
+  /// priorities is strict among messages that became ready within one step of each other; a message is
+  /// overtaken only by what became ready less than a step per priority after it, so LOW by nothing after four.
   static func rank(readyMs: UInt64, priority: Priority, ageStepMs: UInt64) -> UInt64 {
     readyMs + UInt64(Priority.critical.rawValue - priority.rawValue) * ageStepMs
   }

@@ -111,8 +111,10 @@ extension Node {
         group.note(.gone(mailbox: mailbox, seq: row.place.seq))
         var both = same.place
         // Slots and devices stand in the same order.
-        let pairs = zip(both.slots + row.place.slots, (both.kids ?? []) + [device.kid]).sorted { $0.0 < $1.0 }
-        (both.slots, both.kids) = (pairs.map(\.0), pairs.map(\.1))
+        let slots = both.slots + row.place.slots
+        let kids = (both.kids ?? []) + [device.kid]
+        let order = slots.indices.sorted { slots[$0] < slots[$1] }
+        (both.slots, both.kids) = (order.map { slots[$0] }, order.map { kids[$0] })
         _ = try group.transaction.moveDelivery(queue, seq: both.seq, to: both)
         group.note(.gone(mailbox: queue, seq: both.seq))
         if let entry = readyEntry(both) { group.note(.ready(mailbox: queue, entry)) }

@@ -27,7 +27,7 @@ extension Node {
     if let outcomes = renewals(claims) { return completion(outcomes) }
     commitLoop.submit(
       CommitCommand(weight: claims.count) { [self] group in
-        var notices = NoticeBatch()
+        var notices = NoticeBatch(self)
         var statements = StatementBatch()
         let outcomes = try claims.map { try settle($0, in: mailbox, session, &notices, &statements, group) }
         try notices.write(in: group)

@@ -157,7 +157,7 @@ struct RankingTests {
     Ranking.rank(readyMs: readyMs, priority: priority, ageStepMs: stepMs)
   }
 
-  @Test("among messages that became ready within four steps the order of priorities is strict")
+  @Test("among messages that became ready within one step the order of priorities is strict")
   func strict() {
     var generator = SeededGenerator(seed: 3)
     for _ in 0..<2_000 {
