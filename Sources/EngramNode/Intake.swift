@@ -224,9 +224,14 @@ extension Node {
     guard case .inserted(let message) = outcome else { return outcome }
     for destination in routes.destinations {
       let seq = try group.nextSeq(destination.mailbox)
-      group.keep(.envelope(envelope.envelope), in: destination.mailbox, seq: seq)
-      let place = place(destination, seq: seq, message: message, header, nowMs: group.nowMs)
+      let place = waitingPlace(destination, seq: seq, message: message, header, nowMs: group.nowMs)
       try group.transaction.insertDelivery(place)
+      // What is held gets another number when it is due, so readers must not know this one.
+      if place.holdMs > 0 {
+        group.putUnseen(in: place.mailbox)
+      } else {
+        group.keep(.envelope(envelope.envelope), in: place.mailbox, seq: seq)
+      }
       if let rank = place.rank {
         group.note(
           .ready(
@@ -242,7 +247,7 @@ extension Node {
 
   /// How a message waits at one of its destinations: in order of work, held until its time, or in an outbox,
   /// which goes by numbers. What is for later goes to the recipient's node at once and is held there.
-  private func place(
+  private func waitingPlace(
     _ destination: Routes.Destination, seq: UInt64, message: Int64, _ header: EnvelopeHeader, nowMs: UInt64
   ) -> DeliveryPlace {
     var place = DeliveryPlace(

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Two clocks that a test turns by hand.
-private final class Clocks: Sendable {
+final class Clocks: Sendable {
   private let times: Mutex<(wall: UInt64, monotonic: UInt64)>
 
   init(wallMs: UInt64 = TestTime.startMs) { times = Mutex((wallMs, 5_000)) }

@@ -144,9 +144,10 @@ final class Dispatcher: Sendable {
   func lease(_ mailbox: Int64, kid: Kid, maxCount: Int, visibilityMs: UInt64) -> [Lease] {
     isUsed.isSet = true
     return state.withLock { state in
-      var queue = state.queues[mailbox] ?? MailboxQueue(limits: limits)
+      guard var queue = state.queues[mailbox] else { return [] }
       state.queues[mailbox] = nil
-      defer { state.queues[mailbox] = queue }
+      // A poll that finds nothing leaves nothing behind.
+      defer { state.queues[mailbox] = queue.isIdle ? nil : queue }
       return queue.lease(
         for: kid, maxCount: maxCount, visibilityMs: visibilityMs, nowMs: clock.monotonicMs(),
         tokens: &state.tokens)
