@@ -216,7 +216,8 @@ extension Draft {
     guard !recipients.isEmpty else { throw bad("no-recipient", "a message needs a recipient") }
     guard message.body.count <= Limits.bodyBytesMax else {
       throw bad(
-        "body-too-large", "a body has at most \(Limits.bodyBytesMax) bytes", "more goes into attachments")
+        "body-too-large", "a body has at most \(Limits.bodyBytesMax) bytes",
+        "send it in several messages, or say where it can be fetched")
     }
     guard message.contentType.utf8.count <= Limits.contentTypeBytesMax else {
       throw bad("bad-content-type", "a content type has at most \(Limits.contentTypeBytesMax) bytes")

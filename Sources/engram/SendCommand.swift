@@ -1,6 +1,7 @@
 internal import ArgumentParser
 internal import EngramClient
 internal import Foundation
+internal import Glibc
 
 struct SendCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -91,10 +92,19 @@ struct SendCommand: AsyncParsableCommand {
     guard let file else {
       return [UInt8](try FileHandle.standardInput.read(upToCount: bytesMax) ?? Data())
     }
-    guard let handle = FileHandle(forReadingAtPath: file) else {
-      throw ValidationError("\(file): cannot be read")
+    let descriptor = open(file, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw unreadable(file, errno) }
+    let handle = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
+    // Reading is where a folder shows itself.
+    do { return [UInt8](try handle.read(upToCount: bytesMax) ?? Data()) } catch {
+      var status = stat()
+      let isFolder = fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+      throw unreadable(file, isFolder ? EISDIR : EIO)
     }
-    return [UInt8](try handle.read(upToCount: bytesMax) ?? Data())
+  }
+
+  private func unreadable(_ file: String, _ code: Int32) -> CommandFailure {
+    CommandFailure(.usage, name: "file", "\(file) \(systemSentence(code))", hint: "--file names the body")
   }
 
   private func show(_ sent: SentMessage, _ receipts: [DeliveryReceipt], _ isProcessed: Bool?) throws
@@ -118,8 +128,13 @@ struct SendCommand: AsyncParsableCommand {
       if let id = sent.envelopeID { try Terminal.write("envelope: \(id)\n") }
       for receipt in receipts { try Terminal.write("  " + ReceiptForm(receipt).line) }
     }
-    if let reason { report(reason) }
-    if isProcessed == false { Terminal.note("error: not every device has processed it (yet)") }
+    if let reason { report(ErrorForm(reason)) }
+    if isProcessed == false {
+      report(
+        ErrorForm(
+          name: "not-processed", "not every device has processed it yet, or one could not",
+          hint: "`engram receipts \(sent.messageID)` shows how far it is"))
+    }
     return status
   }
 }
