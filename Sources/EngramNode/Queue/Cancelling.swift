@@ -73,7 +73,7 @@ extension Node {
     switch placed.mailboxKind {
     case .device, .workQueue:
       guard dispatcher.withdraw(mailbox, seq: seq) else { return false }
-      group.onUndo { [dispatcher] in dispatcher.reset(mailbox) }
+      group.onUndo { [dispatcher] in dispatcher.restore(mailbox, seq: seq) }
       return true
     case .peerEnvelopes:
       guard outboxGate.withdraw(mailbox, seq: seq) else { return false }

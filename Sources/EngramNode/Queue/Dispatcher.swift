@@ -24,6 +24,8 @@ final class Dispatcher: Sendable {
     var tokens: LeaseTokens
     var nextConsumer: UInt64 = 0
     var tickets: UInt64 = 0
+    /// Rows whose end is on its way to the disk: a refill still finds them there.
+    var withdrawn: [Int64: Set<UInt64>] = [:]
   }
   private let state: Mutex<State>
   private let clock: any Clock
@@ -79,6 +81,10 @@ final class Dispatcher: Sendable {
     guard isUsed.isSet, !changes.isEmpty else { return }
     let bells = state.withLock { state in
       var touched: Set<Int64> = []
+      for case .gone(let mailbox, let seq) in changes where !state.withdrawn.isEmpty {
+        state.withdrawn[mailbox]?.remove(seq)
+        if state.withdrawn[mailbox]?.isEmpty == true { state.withdrawn[mailbox] = nil }
+      }
       for change in changes where state.queues[change.mailbox] != nil {
         touched.insert(change.mailbox)
         switch change {
@@ -99,10 +105,22 @@ final class Dispatcher: Sendable {
 
   /// See `MailboxQueue.withdraw`; the commit thread's way to end a row that nobody holds.
   func withdraw(_ mailbox: Int64, seq: UInt64) -> Bool {
-    state.withLock { $0.queues[mailbox]?.withdraw(seq) ?? true }
+    isUsed.isSet = true
+    return state.withLock { state in
+      guard state.queues[mailbox]?.withdraw(seq) ?? true else { return false }
+      state.withdrawn[mailbox, default: []].insert(seq)
+      return true
+    }
   }
 
-  func reset(_ mailbox: Int64) { state.withLock { $0.queues[mailbox]?.reset() } }
+  /// The commit behind `withdraw` failed: what is ready is read again.
+  func restore(_ mailbox: Int64, seq: UInt64) {
+    state.withLock { state in
+      state.withdrawn[mailbox]?.remove(seq)
+      if state.withdrawn[mailbox]?.isEmpty == true { state.withdrawn[mailbox] = nil }
+      state.queues[mailbox]?.reset()
+    }
+  }
 
   /// Assigns what is in view, and says where to read on if more is wanted.
   func beginRefill(_ mailbox: Int64, forPoll: Bool) -> (from: ReadyKey, ticket: UInt64)? {
@@ -125,7 +143,9 @@ final class Dispatcher: Sendable {
         state.queues[mailbox]?.abandonRefill(ticket: ticket)
         return
       }
-      state.queues[mailbox]?.finishRefill(ticket: ticket, rows, isEnd: isEnd)
+      let withdrawn = state.withdrawn[mailbox] ?? []
+      let live = withdrawn.isEmpty ? rows : rows.filter { !withdrawn.contains($0.seq) }
+      state.queues[mailbox]?.finishRefill(ticket: ticket, live, through: rows.last?.key, isEnd: isEnd)
     }
   }
 

@@ -114,9 +114,14 @@ struct MailboxQueue {
     return consumers.filter(\.value.hasRoom).keys.min()
   }
 
-  mutating func finishRefill(ticket: UInt64, _ rows: [ReadyEntry], isEnd: Bool) {
+  /// - Parameter last: how far the read came, if further than the rows.
+  mutating func finishRefill(
+    ticket: UInt64, _ rows: [ReadyEntry], through last: ReadyKey? = nil, isEnd: Bool
+  ) {
     let leases = self.leases
-    window.finishRefill(ticket: ticket, rows, isEnd: isEnd, max: readyMax) { leases[$0] != nil }
+    window.finishRefill(ticket: ticket, rows, through: last ?? rows.last?.key, isEnd: isEnd, max: readyMax) {
+      leases[$0] != nil
+    }
   }
 
   mutating func abandonRefill(ticket: UInt64) { window.abandonRefill(ticket: ticket) }

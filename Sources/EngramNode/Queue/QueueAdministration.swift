@@ -131,7 +131,7 @@ extension Node {
     case .deadLetters: return .deadLettered
     case .device, .workQueue:
       guard dispatcher.withdraw(mailbox, seq: seq) else { throw ErrorCode.notPermitted }
-      group.onUndo { [dispatcher] in dispatcher.reset(mailbox) }
+      group.onUndo { [dispatcher] in dispatcher.restore(mailbox, seq: seq) }
     case .peerEnvelopes:
       guard outboxGate.withdraw(mailbox, seq: seq) else { throw ErrorCode.notPermitted }
       group.onUndo { [outboxGate] in outboxGate.restore(mailbox, seq: seq) }

@@ -71,15 +71,17 @@ struct ReadyWindow {
 
   /// - Parameters:
   ///   - rows: what the snapshot holds from the horizon on, ascending; leased rows may be among them.
+  ///   - last: the last row that was read, given or not.
   ///   - isEnd: the snapshot holds nothing behind them.
   ///   - isLeased: rows that are in somebody's hands.
   mutating func finishRefill(
-    ticket: UInt64, _ rows: [ReadyEntry], isEnd: Bool, max: Int, isLeased: (UInt64) -> Bool
+    ticket: UInt64, _ rows: [ReadyEntry], through last: ReadyKey?, isEnd: Bool, max: Int,
+    isLeased: (UInt64) -> Bool
   ) {
     guard let refill, refill.ticket == ticket else { return }
     let changes = refill.late
     self.refill = nil
-    horizon = isEnd ? nil : rows.last?.key.next ?? horizon
+    horizon = isEnd ? nil : last?.next ?? horizon
     let changed = Set(changes.map(\.seq))
     for row in rows where !changed.contains(row.seq) && !isLeased(row.seq) { insert(row, max: max) }
     for change in changes {
