@@ -109,6 +109,9 @@ extension Node {
         }
         _ = try group.transaction.removeDelivery(mailbox, seq: row.place.seq)
         group.note(.gone(mailbox: mailbox, seq: row.place.seq))
+        // Whoever has it in hand already does it for both.
+        guard dispatcher.withdraw(queue, seq: same.seq) else { continue }
+        group.onUndo { [dispatcher] in dispatcher.restore(queue, seq: same.seq) }
         var both = same.place
         // Slots and devices stand in the same order.
         let slots = both.slots + row.place.slots
