@@ -6,6 +6,9 @@ package struct ReadyRow: Equatable, Sendable {
   package var rank: UInt64
   package var attempt: UInt32
   package var kids: [Kid]?
+  package init(seq: UInt64, rank: UInt64, attempt: UInt32, kids: [Kid]?) {
+    (self.seq, self.rank, self.attempt, self.kids) = (seq, rank, attempt, kids)
+  }
 }
 
 /// A row whose hold is over.

@@ -157,6 +157,9 @@ package struct MailboxRow: Equatable, Sendable {
   package var id: Int64
   package var kind: MailboxKind
   package var owner: [UInt8]
+  package init(id: Int64, kind: MailboxKind, owner: [UInt8]) {
+    (self.id, self.kind, self.owner) = (id, kind, owner)
+  }
 }
 
 /// What waits in a mailbox.

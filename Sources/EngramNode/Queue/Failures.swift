@@ -135,7 +135,7 @@ extension Node {
   func audit(
     _ action: AuditAction, _ info: MessageInfo, code: ErrorCode = .none, actor: Kid?, _ group: CommitGroup
   ) {
-    let name = actor.flatMap { try? roster.device($0, in: group.transaction)?.certificate.body.address.text }
+    let name = actor.flatMap { try? roster.device($0, in: group)?.certificate.body.address.text }
     group.audit(
       AuditLeaf(
         action, atMs: group.nowMs, actor: name ?? identity.name.text, envelope: info.envelopeID, code: code))

@@ -1,4 +1,4 @@
-internal import EngramCore
+package import EngramCore
 internal import EngramCrypto
 package import EngramStore
 import Foundation
