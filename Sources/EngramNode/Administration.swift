@@ -36,10 +36,12 @@ extension Node {
     try reading { snapshot in
       try snapshot.clients(local: true).map { client in
         let devices = try snapshot.devices(of: client.address)
+        let shared = try snapshot.mailbox(.workQueue, owner: Array(client.address.text.utf8))
+        let mailboxes = devices.compactMap(\.mailbox) + (shared.map { [$0] } ?? [])
         return ClientSummary(
           address: client.address, identity: client.identity, devices: devices.map(\.kid),
           isDisabled: client.isDisabled, createdMs: client.createdMs,
-          waiting: try devices.reduce(0) { try $0 + ($1.mailbox.map { try snapshot.pendingCount($0) } ?? 0) })
+          waiting: try mailboxes.reduce(0) { try $0 + snapshot.pendingCount($1) })
       }
     }
   }

@@ -42,7 +42,7 @@ struct MailboxQueuePropertyTests {
 
   @Test("the control: news of a commit that gets lost is noticed")
   func lostNews() {
-    var simulation = QueueSimulation(seed: 7, shared: false)
+    var simulation = QueueSimulation(seed: 7, shared: false, limits: QueueLimits())
     simulation.lostNewsPercent = 30
     for round in 0..<400 {
       simulation.step()
