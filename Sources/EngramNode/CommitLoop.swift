@@ -137,8 +137,8 @@ struct SignedReceipts: Sendable {
 }
 
 /// A unit of work for the commit thread. `perform` changes nothing but the group and its transaction, or says
-/// with `onUndo` how to take it back: when a command of the group fails half way, everything is undone and the
-/// whole group runs again.
+/// with `onUndo` how to take it back: when a command of the group fails half way, everything is undone and
+/// the whole group runs again.
 struct CommitCommand: Sendable {
   /// Messages, receipts or rows in it; bounds the group and the queue.
   let weight: Int

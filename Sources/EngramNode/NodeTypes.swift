@@ -1,7 +1,8 @@
 package import EngramCore
 package import EngramCrypto
 
-/// The node's time. Two implementations: `SteadyClock`, and the one that tests and the simulator turn by hand.
+/// The node's time. Two implementations: `SteadyClock`, and the one that tests and the simulator turn by
+/// hand.
 package protocol Clock: Sendable {
   /// Milliseconds since 1970-01-01T00:00:00Z.
   func nowMs() -> UInt64

@@ -4,8 +4,8 @@ import Synchronization
 /// The node's time: the wall clock at start, carried on by the monotonic clock. So it never runs backward and
 /// never leaps, and no message expires or comes back because somebody set the machine's clock.
 ///
-/// - Small differences between the two clocks are followed, by at most one part in 200: NTP keeps slewing, and
-///   a correction of a second takes a little over three minutes.
+/// - Small differences between the two clocks are followed, by at most one part in 200: NTP keeps slewing,
+///   and a correction of a second takes a little over three minutes.
 /// - A larger one is a jump. It is reported and not followed, until the operator accepts it or the node is
 ///   started again.
 /// - It never starts below the last time that was persisted, so a clock that was set back while the node was
@@ -42,8 +42,8 @@ package final class SteadyClock: Clock {
   package func nowMs() -> UInt64 { state.withLock { Self.now($0, monotonic()) } }
   package func monotonicMs() -> UInt64 { monotonic() }
 
-  /// How far the wall clock is ahead of the node's time, in milliseconds; negative when it is behind. nil when
-  /// the difference is too small to be a jump.
+  /// How far the wall clock is ahead of the node's time, in milliseconds; negative when it is behind. nil
+  /// when the difference is too small to be a jump.
   package var jumpMs: Int64? {
     let ahead = state.withLock { Self.ahead($0, wall(), monotonic()) }
     return ahead.magnitude > Self.jumpMsMin ? ahead : nil

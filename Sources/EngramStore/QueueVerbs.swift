@@ -18,8 +18,8 @@ package struct DueRow: Equatable, Sendable {
 }
 
 extension StoreSnapshot {
-  /// Rows that may be handed out, from a place in the order of work on: by rank, then by number. A scan of the
-  /// index, without a look at any message.
+  /// Rows that may be handed out, from a place in the order of work on: by rank, then by number. A scan of
+  /// the index, without a look at any message.
   package func readyDeliveries(
     _ mailbox: Int64, fromRank rank: UInt64, seq: UInt64, limit: Int
   ) throws(StoreError) -> [ReadyRow] {

@@ -11,8 +11,8 @@ extension Node {
   /// The kid of the sending device, 32 hexadecimal digits, if it was another one of the same address.
   package static let cancelsDeviceLabel = "cancels-device"
 
-  /// Ends what has not left this node of a message that this device sent. `accepted` when something was ended,
-  /// `not-cancellable` when nothing could be, `not-found` when the message is not known.
+  /// Ends what has not left this node of a message that this device sent. `accepted` when something was
+  /// ended, `not-cancellable` when nothing could be, `not-found` when the message is not known.
   package func cancel(
     _ message: MessageID, _ session: ClientSession, completion: @escaping @Sendable (ItemOutcome) -> Void
   ) {

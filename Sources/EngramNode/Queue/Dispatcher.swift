@@ -239,8 +239,8 @@ final class Dispatcher: Sendable {
 
   // MARK: - Inside the lock
 
-  /// - Returns: whom to tell: those who were given something, and one with room where the store has to be read
-  ///   for more.
+  /// - Returns: whom to tell: those who were given something, and one with room where the store has to be
+  ///   read for more.
   private func dispatch(
     _ mailbox: Int64, _ state: inout State, ringingForRefill: Bool = true
   ) -> [@Sendable () -> Void] {

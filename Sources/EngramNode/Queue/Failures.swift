@@ -146,7 +146,8 @@ extension Node {
   /// Rows made ready in one command.
   private static let promotedPerCommand = 200
 
-  /// Gives rows whose hold is over their place in the order of work. Called once a second; looks at one index.
+  /// Gives rows whose hold is over their place in the order of work. Called once a second; looks at one
+  /// index.
   func promote() {
     let now = clock.nowMs()
     guard let next = try? reading({ try $0.nextDueMs() }), next <= now else { return }

@@ -1,5 +1,5 @@
-/// Fencing tokens: `epoch u32 | counter u32`. The epoch is stored and raised at every start, so tokens grow for
-/// as long as the node exists. When the counter has used half its range the next epoch is reserved in the
+/// Fencing tokens: `epoch u32 | counter u32`. The epoch is stored and raised at every start, so tokens grow
+/// for as long as the node exists. When the counter has used half its range the next epoch is reserved in the
 /// store, and taken over when the counter is used up.
 struct LeaseTokens: Equatable, Sendable {
   private(set) var epoch: UInt32

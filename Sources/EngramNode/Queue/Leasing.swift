@@ -14,8 +14,8 @@ package struct LeaseRequest: Equatable, Sendable {
   }
 }
 
-// Giving out work. A message that is given out is leased, and nothing is written: `MailboxQueue` remembers it.
-// Everything here blocks on reads of the store, so it belongs on a thread that may.
+// Giving out work. A message that is given out is leased, and nothing is written: `MailboxQueue` remembers
+// it. Everything here blocks on reads of the store, so it belongs on a thread that may.
 
 extension Node {
   /// The mailbox that a device takes work from: its own, or the one that all devices of its client share.

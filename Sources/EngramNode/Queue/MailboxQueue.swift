@@ -29,12 +29,12 @@ struct Lease: Equatable, Sendable {
   var seq: UInt64 { entry.seq }
 }
 
-/// Who gets which message of one mailbox, and who holds it: ready rows in order, consumers, leases. A value: no
-/// store, no clock, no connection. Times are the caller's monotonic milliseconds, tokens the node's.
+/// Who gets which message of one mailbox, and who holds it: ready rows in order, consumers, leases. A value:
+/// no store, no clock, no connection. Times are the caller's monotonic milliseconds, tokens the node's.
 ///
 /// Work is assigned as soon as it is there, to the consumer that has least in its hands for what it can take;
-/// of equals to the one that waited longest. Nothing here is durable: a restart ends every lease, and the rows
-/// are still in the store.
+/// of equals to the one that waited longest. Nothing here is durable: a restart ends every lease, and the
+/// rows are still in the store.
 struct MailboxQueue {
   struct Consumer {
     let kid: Kid
@@ -251,8 +251,8 @@ struct MailboxQueue {
   /// Who holds a row, if anybody.
   func holder(of seq: UInt64) -> Lease? { leases[seq] }
 
-  /// Claims a lease for a settlement whose commit follows; until `removed` or `reopen` nothing else happens to
-  /// it.
+  /// Claims a lease for a settlement whose commit follows; until `removed` or `reopen` nothing else happens
+  /// to it.
   mutating func beginSettle(_ seq: UInt64, token: UInt64, kid: Kid) -> Result<Lease, ErrorCode> {
     guard let lease = leases[seq], lease.token == token, lease.kid == kid, lease.phase == .held else {
       return .failure(token == 0 ? .notLeased : .leaseLost)

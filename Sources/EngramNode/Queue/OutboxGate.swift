@@ -1,8 +1,8 @@
 import Synchronization
 
 /// Which rows of an outbox a link may already have sent. What has not been read for a link since the node
-/// started, and was not there when it started, certainly never left: only that can be cancelled here. The rest
-/// is for the recipient's node, which gets the cancellation behind the message.
+/// started, and was not there when it started, certainly never left: only that can be cancelled here. The
+/// rest is for the recipient's node, which gets the cancellation behind the message.
 final class OutboxGate: Sendable {
   /// Withdrawn numbers kept per outbox, about 3 MiB; a cancellation beyond them is left to the recipient's
   /// node. They are kept because a link may hold an older snapshot and may read from further back again.

@@ -45,7 +45,8 @@ package enum Ranking {
 
   /// A message of priority p goes out as if it had become ready `(5 - p)` steps later. So the order of
   /// priorities is strict among messages that became ready within one step of each other; a message is
-  /// overtaken only by what became ready less than a step per priority after it, so LOW by nothing after four.
+  /// overtaken only by what became ready less than a step per priority after it, so LOW by nothing after
+  /// four.
   static func rank(readyMs: UInt64, priority: Priority, ageStepMs: UInt64) -> UInt64 {
     readyMs + UInt64(Priority.critical.rawValue - priority.rawValue) * ageStepMs
   }

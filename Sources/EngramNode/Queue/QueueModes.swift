@@ -12,8 +12,8 @@ package struct QueueState: Equatable, Sendable {
   package let consumers: Int
 }
 
-// How the devices of a client share what comes in. The mode changes at once for what comes; what waits already
-// is moved over in small steps, and a restart in between goes on with them.
+// How the devices of a client share what comes in. The mode changes at once for what comes; what waits
+// already is moved over in small steps, and a restart in between goes on with them.
 
 extension Node {
   package func queueState(_ session: ClientSession) throws(ErrorCode) -> QueueState {

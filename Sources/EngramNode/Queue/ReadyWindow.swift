@@ -1,6 +1,6 @@
-/// The front of a mailbox's ready rows, in the store's order. Everything before `horizon` that is ready and not
-/// leased is in here; what lies behind it is only in the store, until a refill moves the horizon on. So a row
-/// that arrives needs no reading, and a million rows need no memory.
+/// The front of a mailbox's ready rows, in the store's order. Everything before `horizon` that is ready and
+/// not leased is in here; what lies behind it is only in the store, until a refill moves the horizon on. So a
+/// row that arrives needs no reading, and a million rows need no memory.
 ///
 /// A refill reads a snapshot while rows come and go. What happens meanwhile is kept and applied after the
 /// rows that were read, which know nothing of it.
