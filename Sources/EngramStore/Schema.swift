@@ -105,8 +105,8 @@ enum Schema {
 
     -- One message in one mailbox. slots: u16 indexes of the recipients that it serves there, ascending.
     -- rank: its place in the order of work; null in outboxes, among dead letters and while it is held.
-    -- hold_ms: not to be handed out before; 0 when it is not held. attempt: failures so far, history: the last
-    -- of them. kids: in a work queue, the devices that can open it.
+    -- hold_ms: not to be handed out before; 0 when it is not held. attempt: failures so far, history: the
+    -- last of them. kids: in a work queue, the devices that can open it.
     CREATE TABLE delivery (
       mailbox INTEGER NOT NULL REFERENCES mailbox (id),
       seq INTEGER NOT NULL CHECK (seq >= 1),

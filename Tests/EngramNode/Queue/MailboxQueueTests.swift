@@ -93,7 +93,7 @@ struct FairnessTests {
   }
 
   @Test(
-    "at every moment no consumer is ahead of another with room by more than one message, relative to prefetch",
+    "no consumer is ever ahead of another with room by more than one message, relative to prefetch",
     arguments: [[10, 10, 10], [1, 2, 4], [3, 50, 7, 7], [1], [100, 1]] as [[UInt32]])
   func shares(prefetches: [UInt32]) {
     var queue = consumers(prefetches)
