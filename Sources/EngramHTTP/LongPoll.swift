@@ -18,11 +18,11 @@ struct PollQuery: Equatable {
       case "max": maxCount = min(try number(text), HTTPLimits.itemsPerReadMax)
       case "wait": waitSeconds = min(try number(text), HTTPLimits.pollSecondsMax)
       case "after": after = try number(text)
-      case "lease": leaseSeconds = min(max(1, try number(text)), Int(Limits.visibilityMsMax / 1_000))
+      case "lease": leaseSeconds = min(try number(text), Int(Limits.visibilityMsMax / 1_000))
       default: throw Problem(.malformed)
       }
     }
-    guard maxCount > 0, leaseSeconds == nil || after == 0 else { throw Problem(.malformed) }
+    guard maxCount > 0, leaseSeconds.map({ $0 > 0 && after == 0 }) ?? true else { throw Problem(.malformed) }
   }
 }
 
