@@ -6,6 +6,8 @@ package struct MailboxItem: Equatable, Sendable {
     case envelope = 2
     /// `lp(receipt)…`: one or more receipts about messages that this device sent; acknowledged as one.
     case receipt = 3
+    /// A `NodeNotice`; acknowledged with an empty receipt.
+    case notice = 5
   }
 
   package var kind: Kind

@@ -44,6 +44,8 @@ package enum ErrorCode: UInt16, CaseIterable, Error, Sendable {
   case rateLimited = 405
   case quotaExceeded = 406
   case unsupportedMedia = 407
+  case topicInvalid = 413
+  case wildcardPublish = 414
   // 5xx: federation.
   case helloInvalid = 500
   case helloSkew = 501
@@ -58,6 +60,7 @@ package enum ErrorCode: UInt16, CaseIterable, Error, Sendable {
   case peerRolledBack = 510
   case idleTimeout = 511
   case peerSuspended = 512
+  case notSupported = 513
   // 6xx: this node.
   case storageFull = 600
   case storageFailed = 601

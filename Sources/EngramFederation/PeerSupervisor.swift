@@ -29,7 +29,7 @@ final class PeerSupervisor: Sendable {
     var shown: PeerStatus.State
     var sinceMs: UInt64
     var lastError = ErrorCode.none
-    var lookups: [(id: UInt64, address: Address, completion: DirectoryCompletion)] = []
+    var lookups: [(id: UInt64, question: LinkQuestion, completion: QuestionCompletion)] = []
     var nextLookup: UInt64 = 0
 
     mutating func show(_ state: PeerStatus.State, nowMs: UInt64) {
@@ -169,7 +169,7 @@ final class PeerSupervisor: Sendable {
     }
     environment.counters.add(.linksAdmitted)
     log.info("peer connected", metadata: ["peer": "\(peer.name)", "role": "\(port.role)"])
-    for lookup in waiting { port.lookup(lookup.address, lookup.completion) }
+    for lookup in waiting { port.ask(lookup.question, lookup.completion) }
   }
 
   func ended(_ port: LinkPort, _ end: LinkEnd, because transport: TLSError?) {
@@ -211,10 +211,10 @@ final class PeerSupervisor: Sendable {
     }
   }
 
-  // MARK: - Directory
+  // MARK: - Questions
 
   /// Asks over the link; for a moment also over one that is only being made.
-  func lookup(_ address: Address, _ completion: @escaping DirectoryCompletion) {
+  func ask(_ question: LinkQuestion, _ completion: @escaping QuestionCompletion) {
     enum Way { case ask(LinkPort), refuse, wait(UInt64) }
     let way: Way = state.withLock { state in
       if let link = state.link, state.established != nil { return .ask(link) }
@@ -222,11 +222,11 @@ final class PeerSupervisor: Sendable {
         state.lookups.count < LinkLimits.queriesMax
       else { return .refuse }
       state.nextLookup += 1
-      state.lookups.append((state.nextLookup, address, completion))
+      state.lookups.append((state.nextLookup, question, completion))
       return .wait(state.nextLookup)
     }
     switch way {
-    case .ask(let link): link.lookup(address, completion)
+    case .ask(let link): link.ask(question, completion)
     case .refuse: completion(.failure(.peerUnreachable))
     case .wait(let id):
       loop.scheduleTask(in: FederationTimes.lookupWait) { [weak self] in self?.giveUp(id) }

@@ -8,8 +8,7 @@ extension ErrorCode {
     switch self {
     case .none: .ok
     case .malformed, .unknownSuite, .unknownValue, .criticalExtension, .nonCanonical, .trailingBytes,
-      .slotPattern,
-      .stubRefused, .unsealedBody:
+      .slotPattern, .stubRefused, .topicInvalid, .unsealedBody, .wildcardPublish:
       .badRequest
     case .tooLarge: .contentTooLarge
     case .unsupportedMedia: .unsupportedMediaType
@@ -21,8 +20,8 @@ extension ErrorCode {
       .unprocessableContent
     case .noRoute, .notFound, .unknownRecipient: .notFound
     case .quotaExceeded, .rateLimited: .tooManyRequests
-    case .duplicateLink, .helloInvalid, .helloSkew, .peerRolledBack, .peerSuspended, .unexpectedFrame,
-      .unknownFrame,
+    case .duplicateLink, .helloInvalid, .helloSkew, .notSupported, .peerRolledBack, .peerSuspended,
+      .unexpectedFrame, .unknownFrame,
       .versionMismatch, .windowExceeded, .wrongPeer:
       .badGateway
     case .peerUnreachable: .gatewayTimeout

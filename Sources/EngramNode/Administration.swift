@@ -55,6 +55,7 @@ extension Node {
         group.afterCommit { [self] _ in
           roster.forget(kids)
           sessions.removeAll(of: address)
+          presence.forget(address)
           sessionWatches.call([address])
           completion(.none)
         }

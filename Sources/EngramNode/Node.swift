@@ -22,6 +22,8 @@ package final class Node: Sendable {
   let sessionWatches = WatchTable<Address>()
   let directoryCache = DirectoryCache()
   let directoryPort = Mutex<(any DirectoryPort)?>(nil)
+  let requestPort = Mutex<(any RequestPort)?>(nil)
+  let presence = PresenceBook()
   let startedMs: UInt64
   private let store: Store
   private let sweeper: Sweeper

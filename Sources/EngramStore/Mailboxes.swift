@@ -1,4 +1,4 @@
-internal import EngramCore
+package import EngramCore
 
 extension StoreSnapshot {
   package func mailbox(_ kind: MailboxKind, owner: [UInt8]) throws(StoreError) -> Int64? {
@@ -26,6 +26,14 @@ extension StoreSnapshot {
     return try first(sql, [.integer(mailbox)], .mailbox) { try $0.count(0) } ?? 0
   }
 
+  /// Notices of one kind that wait in this mailbox.
+  package func noticeCount(_ mailbox: Int64, kind: MailboxItem.Kind) throws(StoreError) -> Int {
+    let sql = "SELECT count(*) FROM notice WHERE mailbox = ? AND kind = ?"
+    return try first(sql, [.integer(mailbox), .integer(Int64(kind.rawValue))], .notice) {
+      try $0.count(0)
+    } ?? 0
+  }
+
   /// Notices after a number, ascending; always at least one if there is any, then as many as fit.
   /// - Throws: `damaged` when the first one does not match its check sum; a later one only ends the list.
   package func notices(
@@ -33,7 +41,7 @@ extension StoreSnapshot {
   ) throws(StoreError) -> [NoticeRow] {
     var rows: [NoticeRow] = []
     var total = 0
-    let sql = "SELECT seq, bytes, check_sum FROM notice WHERE mailbox = ? AND seq > ? ORDER BY seq"
+    let sql = "SELECT seq, bytes, check_sum, kind FROM notice WHERE mailbox = ? AND seq > ? ORDER BY seq"
     try each(sql, [.integer(mailbox), .bound(seq)], .notice, key: 0) { fields in
       guard rows.count < maxCount else { return false }
       let bytes = try fields.bytes(1)
@@ -43,7 +51,10 @@ extension StoreSnapshot {
       }
       total += bytes.count
       guard rows.isEmpty || total <= maxBytes else { return false }
-      rows.append(NoticeRow(seq: try fields.ordered(0), bytes: bytes))
+      guard let kind = MailboxItem.Kind(rawValue: UInt8(clamping: try fields.integer(3))) else {
+        throw fields.damaged
+      }
+      rows.append(NoticeRow(seq: try fields.ordered(0), kind: kind, bytes: bytes))
       return true
     }
     return rows
@@ -69,10 +80,15 @@ extension StoreTransaction {
     return taken
   }
 
-  package func insertNotice(mailbox: Int64, seq: UInt64, bytes: [UInt8]) throws(StoreError) {
+  package func insertNotice(
+    mailbox: Int64, seq: UInt64, kind: MailboxItem.Kind = .receipt, bytes: [UInt8]
+  ) throws(StoreError) {
     try execute(
-      "INSERT INTO notice (mailbox, seq, bytes, check_sum) VALUES (?, ?, ?, ?)",
-      [.integer(mailbox), .ordered(seq), .bytes(bytes), .bytes(checkSum(bytes))])
+      "INSERT INTO notice (mailbox, seq, bytes, check_sum, kind) VALUES (?, ?, ?, ?, ?)",
+      [
+        .integer(mailbox), .ordered(seq), .bytes(bytes), .bytes(checkSum(bytes)),
+        .integer(Int64(kind.rawValue)),
+      ])
   }
 
   /// - Returns: false when there was none.
