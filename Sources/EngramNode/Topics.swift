@@ -1,6 +1,6 @@
 package import EngramCore
 internal import EngramStore
-internal import Logging
+internal import Synchronization
 
 /// Bounds of topics at one node, with their reasons.
 package enum TopicLimits {
