@@ -45,6 +45,8 @@ struct Inbound {
       case .certificate: try learn(item.payload, in: rows)
       case .envelope: try admit(item, purgedThroughMs: account.purgedThroughMs, in: rows, &result)
       case .receipt: try apply(item, in: rows, &result)
+      // Leases go to consumers, and nothing here waits for news from the node.
+      case .leased, .notice: break
       }
     }
     return result

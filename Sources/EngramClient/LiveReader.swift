@@ -132,7 +132,7 @@ struct LiveReader: Sendable {
       case .problem(let code) where !code.isRetryable && code != .none: throw EngramError(refusal: code)
       case .problem: return
       // The node does not keep to the protocol: another connection may.
-      case .ack, .credit, .send, nil: return
+      case .ack, .consume, .credit, .send, .settle, nil: return
       }
     }
   }

@@ -45,6 +45,13 @@ extension ErrorCode {
     .rateLimited: "too many requests",
     .quotaExceeded: "a quota is used up",
     .unsupportedMedia: "the content type is not one this path takes",
+    .leaseLost: "the lease has ended, or another consumer holds the message",
+    .notLeased: "the message is not leased",
+    .wrongMode: "the mailbox is not in a state in which this can be asked",
+    .notCancellable: "the message was handed out already, or is done",
+    .deadLettered: "the message is a dead letter",
+    .rejected: "the recipient's application rejected the message",
+    .attemptsExhausted: "the message failed as often as it may be tried",
     .topicInvalid: "a topic is words of a-z 0-9 _ - joined by dots, at most 255 bytes",
     .wildcardPublish: "a message is published under one topic, not under a pattern",
     .helloInvalid: "the hello does not verify",
@@ -87,6 +94,8 @@ extension ErrorCode {
     case .notSupported: "the other organisation's software is older; ask its administrator to upgrade"
     case .wildcardPublish: "wildcards are for subscriptions: `engram topic subscribe 'orders.*'`"
     case .sessionExpired: "open a new session with a fresh token"
+    case .wrongMode: "stop every consumer of this mailbox first"
+    case .deadLettered: "an operator can give it another round: `engram-node admin queue requeue`"
     default: nil
     }
   }

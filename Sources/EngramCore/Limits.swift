@@ -70,6 +70,15 @@ package enum Limits {
   package static let envelopesPerBatchMax = 1_000
   /// Payload of one `part` frame; other frames pass between parts.
   package static let partBytesMax = 256 << 10
+  /// Messages in one consumer's hands at the same time: what a group commit can settle at once.
+  package static let prefetchMax = 1_000
+  /// Shorter leases would run out while an answer is on its way.
+  package static let visibilityMsMin: UInt64 = 1_000
+  package static let visibilityMsMax: UInt64 = 12 * 3_600 * 1_000
+  package static let visibilityMsDefault: UInt64 = 30_000
+  /// A topic, an address and what frames them.
+  package static let noticeBytesMax = 1 << 10
+
   /// Critical extensions are refused whole, so the field needs room for none.
   package static let criticalExtensionBytesMax = 1 << 10
 }

@@ -120,7 +120,7 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
     case .credit(let count):
       window.grant(count)
       push()
-    case .items, .outcomes, .problem: end(.unexpectedFrame, .protocolError)
+    case .consume, .items, .outcomes, .problem, .settle: end(.unexpectedFrame, .protocolError)
     }
   }
 

@@ -14,7 +14,9 @@ extension ErrorCode {
     case .unsupportedMedia: .unsupportedMediaType
     case .unknownDevice, .deviceInactive, .tokenInvalid, .tokenReplayed, .sessionExpired: .unauthorized
     case .clientDisabled, .inviteInvalid, .notPermitted, .wrongHome: .forbidden
-    case .identityChanged, .messageIDReused, .nameTaken: .conflict
+    case .attemptsExhausted, .deadLettered, .identityChanged, .leaseLost, .messageIDReused, .nameTaken,
+      .notCancellable, .notLeased, .rejected, .wrongMode:
+      .conflict
     case .badCertificate, .badPrekey, .badSignature, .staleDeviceList, .weakKey: .unprocessableContent
     case .expired, .futureDated, .lifetimeTooLong, .notBeforeInvalid, .replayWindowClosed:
       .unprocessableContent

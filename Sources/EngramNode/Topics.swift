@@ -244,8 +244,9 @@ extension Node {
     var far: [NodeName: [TopicJoinedRequest.Kept]] = [:]
     for row in kept where row.address != member {
       if row.address.node == identity.name {
-        try notify(row.address, .topicMembership(row.topic, node: identity.name, member: member, joined: joined),
-          in: group)
+        let notice = TopicMembershipNotice(
+          topic: row.topic, node: identity.name, member: member, joined: joined)
+        try notify(row.address, notice, in: group)
       } else if joined {
         far[row.address.node, default: []].append(.init(topic: row.topic, publisher: row.address))
       }
@@ -267,9 +268,9 @@ extension Node {
         for pair in news.kept {
           let row = RetainRow(node: peer, topic: pair.topic, address: pair.publisher)
           guard try group.transaction.isRetained(row) else { continue }
-          try notify(
-            pair.publisher, .topicMembership(pair.topic, node: peer, member: news.member, joined: true),
-            in: group)
+          let notice = TopicMembershipNotice(
+            topic: pair.topic, node: peer, member: news.member, joined: true)
+          try notify(pair.publisher, notice, in: group)
         }
         group.afterCommit { _ in completion(.none) }
       } refused: {
@@ -278,13 +279,14 @@ extension Node {
   }
 
   /// Puts a notice into the mailbox of each of a client's devices.
-  private func notify(_ address: Address, _ notice: NodeNotice, in group: CommitGroup) throws {
+  private func notify(_ address: Address, _ notice: TopicMembershipNotice, in group: CommitGroup) throws {
+    let bytes = NodeNotice(kind: .topicMembership, payload: notice.encoded()).encoded()
     for device in try group.transaction.devices(of: address) {
       guard let mailbox = device.mailbox,
         try group.transaction.noticeCount(mailbox, kind: .notice) < TopicLimits.noticesPerMailboxMax
       else { continue }
       try group.transaction.insertNotice(
-        mailbox: mailbox, seq: try group.nextSeq(mailbox), kind: .notice, bytes: notice.encoded())
+        mailbox: mailbox, seq: try group.nextSeq(mailbox), kind: .notice, bytes: bytes)
     }
   }
 }

@@ -279,7 +279,7 @@ final class FakeNode: Sendable {
       reply = .outcomes(request: request, acks.map { acknowledge($0, kid) })
     case .send(let request, let envelopes):
       reply = .outcomes(request: request, envelopes.map { accept(Array($0)) })
-    case .items, .outcomes, .problem: reply = nil
+    case .consume, .items, .outcomes, .problem, .settle: reply = nil
     }
     guard let reply else { return }
     state.withLock { state in _ = state.live[kid]?.continuation.yield(reply.encoded()) }

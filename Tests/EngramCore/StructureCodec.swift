@@ -145,6 +145,15 @@ struct StructureCodec: Sendable, CustomTestStringConvertible {
       encode: { ItemOutcome.encode($0) },
       parse: { bytes in try ItemOutcome.decode(bytes) }),
     StructureCodec(
+      "settlements", endsAnywhere: true, make: { $0.array(upTo: 4) { $0.settlement() } },
+      encode: { Settlement.encode($0) },
+      parse: { bytes in try Settlement.decode(bytes) }),
+    StructureCodec(
+      "leased envelope", make: { $0.leased() }, encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
+    StructureCodec(
+      "node notice", make: { NodeNotice(kind: .topicMembership, payload: $0.shortBytes()) },
+      encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
+    StructureCodec(
       "realtime frame", endsAnywhere: true, make: { $0.realtime() }, encode: { $0.encoded() },
       parse: { try .init(parsing: $0) }),
   ]
