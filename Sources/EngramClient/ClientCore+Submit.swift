@@ -170,6 +170,7 @@ extension ClientTransaction {
     request.priority = draft.priority
     request.parent = draft.parent
     request.notBeforeMs = draft.notBeforeMs
+    request.topic = draft.topic
     let recipients = try devices.map {
       SealRecipient($0.prekey, chain: try nextPosition(to: $0.certificate.kid))
     }

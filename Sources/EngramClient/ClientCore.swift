@@ -24,6 +24,8 @@ enum ClientLimits {
   static let receiverPollMs = 50
   /// How often a client looks after prekeys and the outbox.
   static let maintenanceSeconds = 600
+  /// Members of a topic, or clients of a node, that one message is sealed for; each costs a look-up.
+  static let addressesMax = 100_000
 }
 
 /// What the parts of a client share: every member is immutable or guards itself.
@@ -36,6 +38,9 @@ final class ClientCore: Sendable {
   let credentials = CredentialCache()
   private let live = Mutex<LiveLink?>(nil)
   private let lastMaintenanceMs = Mutex<UInt64?>(nil)
+  /// One at a time looks after last values, so that nobody is sent one twice.
+  let isServing = Atomic<Bool>(false)
+  let servedRetained = Atomic<Bool>(false)
   private let queue = DispatchQueue(label: "engram.client.store")
 
   init(

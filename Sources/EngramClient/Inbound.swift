@@ -15,6 +15,8 @@ struct InboundResult: Sendable {
   /// Messages that were new.
   var stored = 0
   var highestSeq: UInt64 = 0
+  /// The node told something that is to be looked after.
+  var hasNews = false
 }
 
 /// The recipient's path of a message, one transaction per batch:
@@ -46,7 +48,8 @@ struct Inbound {
       case .envelope: try admit(item, purgedThroughMs: account.purgedThroughMs, in: rows, &result)
       case .receipt: try apply(item, in: rows, &result)
       // Leases go to consumers, and nothing here waits for news from the node.
-      case .leased, .notice: break
+      case .leased: break
+      case .notice: try hear(item, in: rows, &result)
       }
     }
     return result
@@ -257,5 +260,19 @@ struct Inbound {
 
   private func raiseRefused(_ code: ErrorCode, in rows: ClientTransaction) throws {
     try rows.raise(.receiptRefused, code, address: account.address.node.text, nowMs: nowMs)
+  }
+
+  // MARK: News of the node
+
+  /// Kept with what it is about; a notice of a kind that this version does not know is done with.
+  private func hear(_ item: MailboxItem, in rows: ClientTransaction, _ result: inout InboundResult) throws {
+    result.acks.append(MailboxAck(seq: item.seq))
+    guard let notice = try? NodeNotice(parsing: item.payload[...]) else { return }
+    switch notice.kind {
+    case .topicMembership:
+      guard let news = try? TopicMembershipNotice(parsing: notice.payload[...]) else { return }
+      try rows.noteMembership(TopicAddress(TopicPattern(news.topic), at: news.node), news.member)
+      result.hasNews = true
+    }
   }
 }

@@ -99,6 +99,7 @@ struct LiveReader: Sendable {
   private func maintain() async throws {
     while !Task.isCancelled {
       _ = try? await client.resendOutbox()
+      await core.serveRetained(due: false)
       try? await Task.sleep(for: .seconds(ClientLimits.maintenanceSeconds))
       await core.maintainIfDue()
     }
@@ -126,7 +127,11 @@ struct LiveReader: Sendable {
         gauge.update { $0.received(counted, kept: messages.count) }
         await queue.add(messages)
         let core = core
-        Task { await core.deliver(result.acks, settling: result.settles) }
+        Task {
+          await core.deliver(result.acks, settling: result.settles)
+          // Not awaited here: what it sends is answered over this very connection.
+          if result.hasNews { await core.serveRetained(due: true) }
+        }
         refill()
       case .outcomes(let request, let outcomes): await link.complete(request, outcomes)
       case .problem(let code) where !code.isRetryable && code != .none: throw EngramError(refusal: code)

@@ -15,6 +15,7 @@ package struct Draft: Sendable, Equatable {
   package var contentType: String
   package var body: [UInt8]
   package var mayCompress: Bool
+  package var topic = ""
 
   package init(
     messageID: MessageID, recipients: [Address], type: MessageType, priority: Priority, thread: ThreadID,
@@ -41,6 +42,7 @@ package struct Draft: Sendable, Equatable {
       w.field(notBeforeMs)
       w.field(contentType)
       w.field(UInt8(mayCompress ? 1 : 0))
+      w.field(topic)
       w.field(body)
     }
   }
@@ -63,6 +65,7 @@ package struct Draft: Sendable, Equatable {
     notBeforeMs = try r.integer()
     contentType = try r.string(max: Limits.contentTypeBytesMax)
     mayCompress = try r.integer(UInt8.self) == 1
+    topic = try r.string(max: Limits.topicBytesMax)
     body = Array(try r.field(max: Limits.bodyBytesMax))
     try r.finish()
   }

@@ -11,6 +11,9 @@ enum Schema {
     migrator.registerMigration("1 first tables") { db in
       try db.execute(sql: firstTables)
     }
+    migrator.registerMigration("topics") { db in
+      try db.execute(sql: topics)
+    }
     return migrator
   }
 
@@ -149,6 +152,19 @@ enum Schema {
       at_ms INTEGER NOT NULL,
       bytes BLOB NOT NULL,
       PRIMARY KEY (envelope_id, issuer, recipient, recipient_kid, state, attempt)
+    ) STRICT, WITHOUT ROWID;
+    """
+
+  private static let topics = """
+    CREATE TABLE retained (
+      topic TEXT PRIMARY KEY,
+      content BLOB NOT NULL,
+      due INTEGER NOT NULL DEFAULT 0 CHECK (due IN (0, 1))
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE retained_served (
+      topic TEXT NOT NULL,
+      address TEXT NOT NULL,
+      PRIMARY KEY (topic, address)
     ) STRICT, WITHOUT ROWID;
     """
 }
