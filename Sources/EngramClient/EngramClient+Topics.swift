@@ -85,7 +85,8 @@ extension EngramClient {
   private func topic(_ text: String) throws -> TopicAddress {
     do throws(CodecError) { return try TopicAddress(text, home: core.account.address.node) } catch {
       throw EngramError(
-        .badInput, .topicInvalid, hint: "for instance orders.new, or #orders.new@globex.example at another node")
+        .badInput, .topicInvalid,
+        hint: "for instance orders.new, or #orders.new@globex.example at another node")
     }
   }
 
@@ -105,8 +106,9 @@ extension EngramClient {
     return draft
   }
 
-  private func published(_ draft: Draft, to members: [Address], topic: String?) async throws -> PublishedMessage
-  {
+  private func published(
+    _ draft: Draft, to members: [Address], topic: String?
+  ) async throws -> PublishedMessage {
     await core.maintainIfDue()
     let publication = try await core.publish(draft, to: members)
     return PublishedMessage(

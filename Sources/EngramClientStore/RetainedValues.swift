@@ -26,7 +26,9 @@ extension ClientSnapshot {
   /// Members that have been sent the value.
   package func served(_ topic: TopicAddress) throws -> Set<Address> {
     Set(
-      try all("SELECT address FROM retained_served WHERE topic = ?", [.text(topic.text)]) { try $0.address(0) })
+      try all("SELECT address FROM retained_served WHERE topic = ?", [.text(topic.text)]) {
+        try $0.address(0)
+      })
   }
 }
 
@@ -42,7 +44,10 @@ extension ClientTransaction {
     value.recipients = []
     let content = sealed(value.encoded(), at: place("retained", "content", Array(topic.text.utf8)))
     try execute(
-      "INSERT INTO retained (topic, content) VALUES (?, ?) ON CONFLICT DO UPDATE SET content = excluded.content",
+      """
+      INSERT INTO retained (topic, content) VALUES (?, ?)
+      ON CONFLICT DO UPDATE SET content = excluded.content
+      """,
       [.text(topic.text), .bytes(content)])
     try setServed(topic, Set(served))
   }

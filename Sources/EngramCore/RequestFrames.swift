@@ -170,7 +170,8 @@ package struct TopicRetainRequest: Equatable, Sendable {
   package init(parsing bytes: ArraySlice<UInt8>) throws(CodecError) {
     (topic, address, keeps) = try parse(bytes) { (r) throws(CodecError) in
       (
-        try Topic(try r.field(max: Limits.topicBytesMax)), try Address(try r.field(max: Limits.addressBytesMax)),
+        try Topic(try r.field(max: Limits.topicBytesMax)),
+        try Address(try r.field(max: Limits.addressBytesMax)),
         try flag(try r.integer())
       )
     }

@@ -33,8 +33,9 @@ package struct TopicPattern: Hashable, Comparable, Sendable, CustomStringConvert
     let tokens = topicTokens(text)
     for (index, token) in tokens.enumerated() {
       let isLast = index == tokens.count - 1
-      guard isTopicToken(token) || token.elementsEqual(anyTokenBytes)
-        || (isLast && token.elementsEqual(anyRestBytes))
+      guard
+        isTopicToken(token) || token.elementsEqual(anyTokenBytes)
+          || (isLast && token.elementsEqual(anyRestBytes))
       else { throw .nonCanonical }
     }
     self.text = text

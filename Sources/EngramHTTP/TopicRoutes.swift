@@ -4,6 +4,7 @@ import FoundationEssentials
 import HTTPTypes
 import Hummingbird
 import HummingbirdCore
+import NIOPosix
 
 /// Subscriptions and members. `{topic}` is `orders.new@acme.example`, in subscriptions also a pattern; `@`, `*`
 /// and `>` stand plainly or as `%40`, `%2A`, `%3E`.
@@ -11,7 +12,7 @@ func addTopicRoutes(to api: RouterGroup<APIContext>, _ edge: Edge) {
   let topics = api.group("topics")
   topics.get("subscriptions") { request, _ in
     let (session, _) = try edge.session(request.headers)
-    let rows = try value(await edge.read { node in try node.subscriptions(session) })
+    let rows = try value(await edge.read { node throws(ErrorCode) in try node.subscriptions(session) })
     return response(.ok, .json, jsonBytes(SubscriptionsDocument(rows)))
   }
   topics.get(":topic/members") { request, context in
@@ -25,7 +26,8 @@ func addTopicRoutes(to api: RouterGroup<APIContext>, _ edge: Edge) {
   }
   func change(
     _ path: RouterPath, _ method: HTTPRequest.Method,
-    _ carryOut: @escaping @Sendable (TopicAddress, ClientSession, @escaping @Sendable (ErrorCode) -> Void) -> Void
+    _ carryOut:
+      @escaping @Sendable (TopicAddress, ClientSession, @escaping @Sendable (ErrorCode) -> Void) -> Void
   ) {
     topics.on(path, method: method) { request, context in
       let (session, _) = try edge.session(request.headers)
@@ -52,7 +54,7 @@ func addPresenceRoutes(to api: RouterGroup<APIContext>, _ edge: Edge) {
     let (session, _) = try edge.session(request.headers)
     let page = try PageQuery(request.uri, countMax: HTTPLimits.agentsPerPageMax)
     let found = try value(
-      await edge.read { node in
+      await edge.read { node throws(ErrorCode) in
         try node.broadcastAddresses(after: page.after, maxCount: page.maxCount + 1, session)
       })
     return response(.ok, .json, jsonBytes(AddressesDocument(found, maxCount: page.maxCount)))
@@ -68,7 +70,7 @@ func addPresenceRoutes(to api: RouterGroup<APIContext>, _ edge: Edge) {
     guard let address = context.parameters.get("id").flatMap({ address(inPath: $0) }) else {
       throw Problem(.notFound)
     }
-    let presence = try value(await edge.read { node in try node.agentStatus(address) })
+    let presence = try value(await edge.read { node throws(ErrorCode) in try node.agentStatus(address) })
     return response(.ok, .json, jsonBytes(AgentDocument(presence)))
   }
   api.put("agents/:id/status") { request, context in

@@ -63,7 +63,8 @@ extension Node {
     }
   }
 
-  package func subscriptions(_ session: ClientSession) throws(ErrorCode) -> [(TopicAddress, sinceMs: UInt64)] {
+  package func subscriptions(_ session: ClientSession) throws(ErrorCode) -> [(TopicAddress, sinceMs: UInt64)]
+  {
     try reading { snapshot in
       try snapshot.subscriptions(of: session.address).map {
         (TopicAddress($0.pattern, at: $0.node), sinceMs: $0.sinceMs)

@@ -30,7 +30,8 @@ struct EngramCommand: AsyncParsableCommand {
     version: engramVersion,
     subcommands: [
       InitCommand.self, SendCommand.self, InboxCommand.self, OutboxCommand.self, ReceiptsCommand.self,
-      TrustCommand.self, DirectoryCommand.self, AlarmsCommand.self, WhoamiCommand.self,
+      TopicCommand.self, AgentsCommand.self, HeartbeatCommand.self, TrustCommand.self,
+      DirectoryCommand.self, AlarmsCommand.self, WhoamiCommand.self,
     ])
 
   static func main() async {

@@ -1,6 +1,5 @@
 internal import ArgumentParser
 internal import EngramClient
-internal import Foundation
 
 struct SendCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -19,7 +18,10 @@ struct SendCommand: AsyncParsableCommand {
       """)
 
   @Option(help: ArgumentHelp("A recipient; repeat it for more.", valueName: "address"))
-  var to: [String]
+  var to: [String] = []
+
+  @Flag(help: "To every client of your node instead; your node's operator has to allow it.")
+  var broadcast = false
 
   @Option(help: ArgumentHelp("The body is this text.", valueName: "text"))
   var text: String?
@@ -59,17 +61,26 @@ struct SendCommand: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
-    guard !to.isEmpty else { throw ValidationError("a message needs a recipient: --to ADDRESS") }
+    guard broadcast || !to.isEmpty else { throw ValidationError("a message needs a recipient: --to ADDRESS") }
+    guard !broadcast || (to.isEmpty && !waitProcessed) else {
+      throw ValidationError("--broadcast goes without --to and --wait-processed")
+    }
     guard text == nil || file == nil else { throw ValidationError("--text and --file contradict each other") }
   }
 
   func run() async throws {
-    let body = try readBody()
+    let body = try messageBody(text: text, file: file)
     var options = SendOptions()
     (options.type, options.priority, options.ttlSeconds) = (type, priority, ttl.seconds)
     (options.thread, options.replyTo, options.compress) = (thread, replyTo, compress)
     let fallback = file == nil ? "text/plain; charset=utf-8" : "application/octet-stream"
-    let status = try await common.withClient { client in
+    if broadcast, type == "DIRECT" { options.type = SendOptions.broadcast.type }
+    let status = try await common.withClient { [options] client in
+      if broadcast {
+        return try showPublished(
+          try await client.broadcast(body: body, contentType: contentType ?? fallback, options: options),
+          common)
+      }
       let sent = try await client.send(
         to: to, body: body, contentType: contentType ?? fallback, options: options)
       var isProcessed: Bool?
@@ -82,19 +93,6 @@ struct SendCommand: AsyncParsableCommand {
       return try show(sent, receipts, isProcessed)
     }
     guard status == .done else { throw ExitCode(status.rawValue) }
-  }
-
-  private func readBody() throws -> [UInt8] {
-    if let text { return Array(text.utf8) }
-    // One byte more than a body may have is enough to be refused; nothing larger is read into memory.
-    let bytesMax = 10 << 20 + 1
-    guard let file else {
-      return [UInt8](try FileHandle.standardInput.read(upToCount: bytesMax) ?? Data())
-    }
-    guard let handle = FileHandle(forReadingAtPath: file) else {
-      throw ValidationError("\(file): cannot be read")
-    }
-    return [UInt8](try handle.read(upToCount: bytesMax) ?? Data())
   }
 
   private func show(_ sent: SentMessage, _ receipts: [DeliveryReceipt], _ isProcessed: Bool?) throws
