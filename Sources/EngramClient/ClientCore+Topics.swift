@@ -20,29 +20,30 @@ struct Publication: Sendable {
 /// 4. the ordinary path: sealed, kept, transmitted, receipts verified
 extension ClientCore {
   /// Steps 2 to 4.
-  /// - Parameter draft: what to say; recipients and message id are set here.
+  /// - Parameter draft: what to say; recipients and message ids are set here.
   func publish(_ draft: Draft, to members: [Address]) async throws -> Publication {
     var publication = Publication()
-    var parts: [NodeName: [Part]] = [:]
+    var known: [NodeName: [(Address, devices: Int?)]] = [:]
+    // Whoever cannot be asked about now waits in the queue, apart from those who can be written to.
+    var waiting: [NodeName: [(Address, devices: Int?)]] = [:]
     for member in members where member != account.address {
       do {
         let devices = try await sealableDevices(of: member)
-        Self.add(member, devices: devices.count, to: &parts[member.node, default: []])
+        known[member.node, default: []].append((member, devices.count))
       } catch {
         let error = EngramError(error)
-        // Whoever cannot be asked about now waits in the queue, apart from those who can be written to.
-        guard error.kind == .unreachable else {
+        if error.kind == .unreachable {
+          waiting[member.node, default: []].append((member, nil))
+        } else {
           publication.unreached.append((member, error))
-          continue
         }
-        Self.add(member, devices: nil, to: &parts[member.node, default: []])
       }
     }
-    for (_, group) in parts.sorted(by: { $0.key < $1.key }) {
-      for part in group {
+    for (_, group) in (Array(known) + Array(waiting)).sorted(by: { $0.key < $1.key }) {
+      for part in Self.parts(of: group) {
         guard let id = MessageID(randomBytes(16)) else { preconditionFailure("sixteen bytes are an id") }
         var copy = draft
-        (copy.messageID, copy.recipients) = (id, part.members)
+        (copy.messageID, copy.recipients) = (id, part)
         publication.drafts.append(copy)
       }
     }
@@ -50,27 +51,22 @@ extension ClientCore {
     return publication
   }
 
-  /// The recipients of one envelope.
-  private struct Part {
-    var members: [Address] = []
-    var devices = 0
-    /// The devices of these are not known yet.
-    var isWaiting = false
-  }
-
-  /// - Parameter devices: nil when they are not known; as many as there can be are then reckoned with.
-  private static func add(_ member: Address, devices: Int?, to parts: inout [Part]) {
-    let count = devices ?? Limits.devicesPerClientMax
-    let isWaiting = devices == nil
-    let index = parts.firstIndex {
-      $0.isWaiting == isWaiting && $0.devices + count <= Limits.recipientsMax
+  /// Step 3: recipients of one node, cut where an envelope would have too many, in their order.
+  /// - Parameter group: with the number of devices; nil when they are not known, and as many as there can be are
+  ///   reckoned with.
+  static func parts(of group: [(Address, devices: Int?)]) -> [[Address]] {
+    var parts: [[Address]] = []
+    var room = 0
+    for (address, devices) in group {
+      let count = devices ?? Limits.devicesPerClientMax
+      if count > room {
+        parts.append([])
+        room = Limits.recipientsMax
+      }
+      parts[parts.count - 1].append(address)
+      room -= count
     }
-    if let index {
-      parts[index].members.append(member)
-      parts[index].devices += count
-    } else {
-      parts.append(Part(members: [member], devices: count, isWaiting: isWaiting))
-    }
+    return parts
   }
 
   // MARK: - Last values

@@ -33,6 +33,7 @@ final class FakeNode: Sendable {
     /// Changes a directory answer before it is signed.
     var twist: (@Sendable (inout DirectoryAnswerBody) -> Void)?
     var isWithoutCertificates = false
+    var topics = FakeTopics()
   }
 
   struct LiveSession {
@@ -106,15 +107,24 @@ final class FakeNode: Sendable {
         return problem(400, .malformed)
       }
       return NodeReply(status: 200, body: ItemOutcome.encode(acks.map { acknowledge($0, kid) }))
+    case (let method, let parts) where parts.first == "topics" || parts.first == "agents":
+      guard let kid = kid(of: request), let address = address(of: kid) else {
+        return problem(401, .sessionExpired)
+      }
+      return topicAnswer(method, parts, address, request)
     default: return problem(404, .notFound)
     }
   }
 
-  private func json(_ status: Int, _ text: String) -> NodeReply {
+  private func address(of kid: Kid) -> Address? {
+    state.withLock { state in state.members.first { $0.value.certificate.kid == kid }?.key }
+  }
+
+  func json(_ status: Int, _ text: String) -> NodeReply {
     NodeReply(status: status, body: Array(text.utf8))
   }
 
-  private func problem(_ status: Int, _ code: ErrorCode) -> NodeReply {
+  func problem(_ status: Int, _ code: ErrorCode) -> NodeReply {
     json(status, "{\"title\":\"\(code.sentence)\",\"status\":\(status),\"code\":\(code.rawValue)}")
   }
 

@@ -18,13 +18,17 @@ final class NodeFixture: Sendable {
   let node: Node
   let clock: ManualClock
 
-  init(_ name: String, clock: ManualClock = ManualClock(), directory: TemporaryDirectory? = nil) throws {
+  init(
+    _ name: String, clock: ManualClock = ManualClock(), directory: TemporaryDirectory? = nil,
+    settings: NodeSettings = NodeSettings()
+  ) throws {
     self.clock = clock
     self.directory = try directory ?? TemporaryDirectory()
     store = try Store(path: self.directory.file("node.db"))
     let identity = try TestNode(name)
     node = try Node(
-      identity: NodeIdentity(name: identity.name, key: identity.key), store: store, clock: clock,
+      identity: NodeIdentity(name: identity.name, key: identity.key), store: store, settings: settings,
+      clock: clock,
       random: SystemRandom(), log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     node.start()
   }
