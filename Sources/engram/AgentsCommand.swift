@@ -52,7 +52,9 @@ struct HeartbeatCommand: AsyncParsableCommand {
         engram heartbeat --state offline --to boss@globex.example
       """)
 
-  @Option(help: ArgumentHelp("ready, busy, draining or offline.", valueName: "state"))
+  @Option(
+    help: ArgumentHelp("ready, busy, draining or offline.", valueName: "state"),
+    completion: .list(["ready", "busy", "draining", "offline"]))
   var state = "ready"
 
   @Option(

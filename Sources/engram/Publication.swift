@@ -7,13 +7,15 @@ struct ContentOptions: ParsableArguments {
   @Option(help: ArgumentHelp("The body is this text.", valueName: "text"))
   var text: String?
 
-  @Option(help: ArgumentHelp("The body is in this file.", valueName: "file"))
+  @Option(help: ArgumentHelp("The body is in this file.", valueName: "file"), completion: .file())
   var file: String?
 
   @Option(help: ArgumentHelp("BROADCAST, INFO, WARNING, TASK_REQUEST, QUERY, …", valueName: "type"))
   var type = "BROADCAST"
 
-  @Option(help: ArgumentHelp("LOW, NORMAL, HIGH, URGENT or CRITICAL.", valueName: "priority"))
+  @Option(
+    help: ArgumentHelp("LOW, NORMAL, HIGH, URGENT or CRITICAL.", valueName: "priority"),
+    completion: .list(["LOW", "NORMAL", "HIGH", "URGENT", "CRITICAL"]))
   var priority = "NORMAL"
 
   @Option(help: ArgumentHelp("How long it may wait: 90s, 15m, 12h, 7d.", valueName: "time"))

@@ -41,6 +41,7 @@ struct CommandLineTests {
     "help teaches by example and names the exit codes",
     arguments: [
       "init", "send", "inbox", "outbox", "receipts", "trust", "directory", "alarms", "whoami",
+      "agents", "heartbeat",
     ])
   func help(_ command: String) throws {
     let all = try engram(["--help"])
@@ -51,11 +52,28 @@ struct CommandLineTests {
   }
 
   @Test(
+    "help on topics teaches by example, the shell completes them, and wildcards are explained",
+    arguments: ["subscribe", "unsubscribe", "list", "members", "publish", "forget"])
+  func topicHelp(_ command: String) throws {
+    let all = try engram(["topic", "--help"])
+    #expect(all.status == 0 && all.out.contains("  \(command) ") && all.out.contains("'orders.*'"))
+    let one = try engram(["topic", command, "--help"])
+    #expect(one.status == 0 && one.out.contains("engram topic \(command) ") && one.out.contains("Example"))
+    #expect(one.out.contains("--home") && one.out.contains("--json"))
+    for shell in ["bash", "zsh", "fish"] {
+      #expect(try engram(["--generate-completion-script", shell]).out.contains(command), "\(shell)")
+    }
+  }
+
+  @Test(
     "mistakes on the command line end with 64 and say what is wrong",
     arguments: [
       ["send"], ["send", "--to", "a@acme.example", "--text", "x", "--file", "y"],
       ["send", "--to", "a@acme.example", "--ttl", "soon"], ["inbox", "--max", "0"], ["fly"], ["trust"],
-      ["init", "--node", "h:1", "--ca", "x"],
+      ["init", "--node", "h:1", "--ca", "x"], ["topic", "publish"], ["topic", "fly"],
+      ["topic", "publish", "a", "--text", "x", "--file", "y"], ["heartbeat", "--state", "asleep"],
+      ["send", "--broadcast", "--to", "a@acme.example", "--text", "x"],
+      ["send", "--broadcast", "--wait-processed", "--text", "x"],
       ["init", "--node", "h:1", "--ca", "x", "--invite", "t", "--no-passphrase", "--passphrase-file", "f"],
     ])
   func usage(_ arguments: [String]) throws {
@@ -68,6 +86,8 @@ struct CommandLineTests {
     arguments: [
       ["whoami"], ["inbox"], ["outbox"], ["send", "--to", "a@acme.example", "--text", "x"], ["alarms"],
       ["trust", "a@acme.example"], ["directory", "a@acme.example"], ["receipts", "00"],
+      ["agents"], ["heartbeat"], ["topic", "list"], ["topic", "subscribe", "a"], ["topic", "members", "a"],
+      ["topic", "publish", "a", "--text", "x"], ["send", "--broadcast", "--text", "x"],
     ])
   func noHome(_ arguments: [String]) throws {
     let outcome = try engram(arguments)
