@@ -14,7 +14,7 @@ package enum TopicLimits {
   static let pageBytesMax = Limits.responseBytesMax - 1_024
   /// New members that a publisher's device has not heard of yet; beyond it the device asks for all members
   /// anyway.
-  static let noticesPerMailboxMax = 1_000
+  package static let noticesPerMailboxMax = 1_000
   /// Publishers told of one new member.
   static let publishersToldMax = 1_000
 }

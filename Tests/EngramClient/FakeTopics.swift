@@ -1,5 +1,7 @@
 import EngramCore
+import EngramCrypto
 import Foundation
+import Synchronization
 
 @testable import EngramClient
 
@@ -98,13 +100,13 @@ extension FakeNode {
   private func memberPage(_ topic: TopicAddress, _ request: NodeRequest) -> NodeReply {
     guard let name = topic.topic else { return problem(400, .wildcardPublish) }
     let after = request.path.split(separator: "?").dropFirst().first.map { $0.dropFirst("after=".count) }
-    let (all, max, lie) =
-      home(of: topic)?.state.withLock { state in
-        let patterns = state.topics.members.filter { $0.key.matches(name) }
-        return (Set(patterns.values.flatMap { $0 }).sorted(), state.topics.pageMax, state.topics.lie)
-      } ?? ([], 0, nil)
+    guard let home = home(of: topic) else { return problem(404, .noRoute) }
+    let (all, max, lie): ([Address], Int, String?) = home.state.withLock { state in
+      let patterns = state.topics.members.filter { $0.key.matches(name) }
+      return (Set(patterns.values.flatMap { $0 }).sorted(), state.topics.pageMax, state.topics.lie)
+    }
     if let lie { return json(200, lie) }
-    let rest = all.filter { address in after.map { address.text > $0 } ?? true }
+    let rest = all.filter { (address: Address) in after.map { address.text > $0 } ?? true }
     return json(200, list("members", rest.prefix(max).map(\.text), more: rest.count > max))
   }
 
@@ -122,9 +124,10 @@ extension FakeNode {
     for (name, publisher) in told where joins {
       let notice = TopicMembershipNotice(topic: name, node: self.name, member: member, joined: true)
       let bytes = NodeNotice(kind: .topicMembership, payload: notice.encoded()).encoded()
-      let node = publisher.node == self.name ? self : state.withLock { $0.peers[publisher.node] }
-      let kid = node?.state.withLock { $0.members[publisher]?.certificate.kid }
-      if let kid { node?.deposit(.notice, bytes, nil, for: kid) }
+      guard let node = publisher.node == self.name ? self : state.withLock({ $0.peers[publisher.node] }),
+        let kid = node.state.withLock({ $0.members[publisher]?.certificate.kid })
+      else { continue }
+      node.deposit(.notice, bytes, nil, for: kid)
     }
   }
 }

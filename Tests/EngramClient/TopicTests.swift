@@ -2,6 +2,7 @@ import EngramClientStore
 import EngramCore
 import EngramCrypto
 import Foundation
+import Synchronization
 import Testing
 
 @testable import EngramClient

@@ -1,5 +1,6 @@
 import EngramCore
 import EngramNode
+import EngramSealing
 import EngramStore
 import TestSupport
 import Testing

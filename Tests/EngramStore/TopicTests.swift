@@ -1,5 +1,6 @@
 import EngramCore
 import EngramStore
+import GRDB
 import Testing
 
 @Suite("Topics in the store")

@@ -1,4 +1,5 @@
 import EngramCore
+import EngramWire
 import Foundation
 import TestSupport
 import Testing
