@@ -15,8 +15,8 @@ struct Publication: Sendable {
 ///
 /// 1. the members, asked of the topic's home node each time
 /// 2. their devices, from judged directory answers, as for any message
-/// 3. one envelope for each destination node, so that subscribers of one organisation are not shown to another;
-///    several where a node has more devices than an envelope may have recipients
+/// 3. one envelope for each destination node, so that subscribers of one organisation are not shown to
+///    another; several where a node has more devices than an envelope may have recipients
 /// 4. the ordinary path: sealed, kept, transmitted, receipts verified
 extension ClientCore {
   /// Steps 2 to 4.
@@ -52,8 +52,8 @@ extension ClientCore {
   }
 
   /// Step 3: recipients of one node, cut where an envelope would have too many, in their order.
-  /// - Parameter group: with the number of devices; nil when they are not known, and as many as there can be are
-  ///   reckoned with.
+  /// - Parameter group: with the number of devices; nil when they are not known, and as many as there can be
+  ///   are reckoned with.
   static func parts(of group: [(Address, devices: Int?)]) -> [[Address]] {
     var parts: [[Address]] = []
     var room = 0

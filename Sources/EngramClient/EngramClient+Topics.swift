@@ -2,11 +2,11 @@ internal import EngramClientStore
 internal import EngramCore
 internal import FoundationEssentials
 
-/// Topics: `#orders.new@acme.example` lives at acme.example, which keeps its members. The `#` may be left out,
-/// and so may the node where it is the own one.
+/// Topics: `#orders.new@acme.example` lives at acme.example, which keeps its members. The `#` may be left
+/// out, and so may the node where it is the own one.
 extension EngramClient {
-  /// Makes this client a member of a topic, or of every topic that a pattern matches: `*` stands for one word,
-  /// `>` at the end for one or more. From the next publication on; asking twice changes nothing.
+  /// Makes this client a member of a topic, or of every topic that a pattern matches: `*` stands for one
+  /// word, `>` at the end for one or more. From the next publication on; asking twice changes nothing.
   public func subscribe(_ topic: String) async throws {
     try await publicly { try await core.api.setSubscription(try self.topic(topic), exists: true) }
   }

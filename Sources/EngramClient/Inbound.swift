@@ -271,7 +271,8 @@ struct Inbound {
     switch notice.kind {
     case .topicMembership:
       guard let news = try? TopicMembershipNotice(parsing: notice.payload[...]) else { return }
-      try rows.noteMembership(TopicAddress(TopicPattern(news.topic), at: news.node), news.member)
+      let topic = TopicAddress(TopicPattern(news.topic), at: news.node)
+      try rows.noteMembership(topic, news.member, joined: news.joined)
       result.hasNews = true
     }
   }

@@ -104,8 +104,8 @@ extension NodeAPI {
     return value
   }
 
-  /// Follows a list by address to its end. The node may lie: a page that does not go on, and a list without an
-  /// end, are refused.
+  /// Follows a list by address to its end. The node may lie: a page that does not go on, and a list without
+  /// an end, are refused.
   private func everyPage<Page: Decodable>(
     _ path: String, _ read: (Page) throws -> ([Address], more: Bool)
   ) async throws -> [Address] {

@@ -70,10 +70,15 @@ extension ClientTransaction {
     try execute("UPDATE retained SET due = 0 WHERE topic = ?", [.text(topic.text)])
   }
 
-  /// A member came or went: whoever comes gets the value, also for a second time.
-  package func noteMembership(_ topic: TopicAddress, _ member: Address) throws {
-    try execute(
-      "DELETE FROM retained_served WHERE topic = ? AND address = ?", [.text(topic.text), .text(member.text)])
+  /// A member came or went. Whoever went and comes back gets the value again; one who came may have had it
+  /// before this was heard.
+  package func noteMembership(_ topic: TopicAddress, _ member: Address, joined: Bool) throws {
+    guard joined else {
+      try execute(
+        "DELETE FROM retained_served WHERE topic = ? AND address = ?",
+        [.text(topic.text), .text(member.text)])
+      return
+    }
     try execute("UPDATE retained SET due = 1 WHERE topic = ?", [.text(topic.text)])
   }
 }

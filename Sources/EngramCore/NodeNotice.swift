@@ -1,5 +1,5 @@
-/// The payload of a `NodeNotice` of kind `topicMembership`: `topic | home node | address | joined u8 (0, 1)`. A
-/// topic of which this client keeps the last value has a new member, or one less.
+/// The payload of a `NodeNotice` of kind `topicMembership`: `topic | home node | address | joined u8 (0, 1)`.
+/// A topic of which this client keeps the last value has a new member, or one less.
 package struct TopicMembershipNotice: Equatable, Sendable {
   package var topic: Topic
   package var node: NodeName

@@ -1,12 +1,12 @@
-/// What one node may ask another on behalf of its clients. A number that is not in this table is answered with
-/// `not-supported`, so that a later kind needs no feature bit of its own.
+/// What one node may ask another on behalf of its clients. A number that is not in this table is answered
+/// with `not-supported`, so that a later kind needs no feature bit of its own.
 package enum RequestKind: UInt8, CaseIterable, Sendable {
   case topicSubscribe = 1
   case topicUnsubscribe = 2
   case topicMembers = 3
   case templates = 4
   case topicRetain = 5
-  case topicJoined = 6
+  case topicChanged = 6
 }
 
 /// `request = request u32 | kind u8 | payload`: the meaning of the payload depends on the kind.
@@ -35,8 +35,8 @@ package struct RequestFrame: Equatable, Sendable {
   }
 }
 
-/// `response = request u32 | code u16 | payload`: code 0 comes with the payload of its kind, any other with an
-/// empty one.
+/// `response = request u32 | code u16 | payload`: code 0 comes with the payload of its kind, any other with
+/// an empty one.
 package struct ResponseFrame: Equatable, Sendable {
   package var request: UInt32
   package var code: ErrorCode
@@ -178,9 +178,9 @@ package struct TopicRetainRequest: Equatable, Sendable {
   }
 }
 
-/// Payload of `topicJoined`, from a topic's home node to a publisher's: `member | (topic, publisher)…`, each
-/// pair one field. The answer is empty.
-package struct TopicJoinedRequest: Equatable, Sendable {
+/// Payload of `topicChanged`, from a topic's home node to a publisher's: `member | joined u8 (0, 1) |
+/// (topic, publisher)…`, each pair one field. The answer is empty.
+package struct TopicChangedRequest: Equatable, Sendable {
   package struct Kept: Equatable, Sendable {
     package var topic: Topic
     package var publisher: Address
@@ -188,13 +188,17 @@ package struct TopicJoinedRequest: Equatable, Sendable {
   }
 
   package var member: Address
+  package var joined: Bool
   package var kept: [Kept]
 
-  package init(member: Address, kept: [Kept]) { (self.member, self.kept) = (member, kept) }
+  package init(member: Address, joined: Bool, kept: [Kept]) {
+    (self.member, self.joined, self.kept) = (member, joined, kept)
+  }
 
   package func encoded() -> [UInt8] {
     fields(capacity: 128 + kept.count * 128) { w in
       w.field(member.text)
+      w.field(UInt8(joined ? 1 : 0))
       for pair in kept {
         w.list {
           $0.field(pair.topic.text)
@@ -207,6 +211,7 @@ package struct TopicJoinedRequest: Equatable, Sendable {
   package init(parsing bytes: ArraySlice<UInt8>) throws(CodecError) {
     var r = FieldReader(bytes)
     member = try Address(try r.field(max: Limits.addressBytesMax))
+    joined = try flag(try r.integer())
     var kept: [Kept] = []
     try r.rest(maxCount: Limits.topicNoticesPerRequestMax) { (r) throws(CodecError) in
       kept.append(

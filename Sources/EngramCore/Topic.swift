@@ -19,9 +19,9 @@ package struct Topic: Hashable, Comparable, Sendable, CustomStringConvertible {
   package static func < (a: Self, b: Self) -> Bool { a.text.utf8.lexicographicallyPrecedes(b.text.utf8) }
 }
 
-/// What is subscribed to: a topic in which `*` may stand for any one token, and `>` at the end for one or more
-/// (the grammar of NATS). `orders.*` matches `orders.new` and not `orders.new.eu`; `orders.>` matches both, and
-/// not `orders`.
+/// What is subscribed to: a topic in which `*` may stand for any one token, and `>` at the end for one or
+/// more (the grammar of NATS). `orders.*` matches `orders.new` and not `orders.new.eu`; `orders.>` matches
+/// both, and not `orders`.
 package struct TopicPattern: Hashable, Comparable, Sendable, CustomStringConvertible {
   package static let anyToken = "*"
   package static let anyRest = ">"

@@ -6,8 +6,8 @@ import Hummingbird
 import HummingbirdCore
 import NIOPosix
 
-/// Subscriptions and members. `{topic}` is `orders.new@acme.example`, in subscriptions also a pattern; `@`, `*`
-/// and `>` stand plainly or as `%40`, `%2A`, `%3E`.
+/// Subscriptions and members. `{topic}` is `orders.new@acme.example`, in subscriptions also a pattern; `@`,
+/// `*` and `>` stand plainly or as `%40`, `%2A`, `%3E`.
 func addTopicRoutes(to api: RouterGroup<APIContext>, _ edge: Edge) {
   let topics = api.group("topics")
   topics.get("subscriptions") { request, _ in
@@ -111,8 +111,8 @@ extension Edge {
   }
 }
 
-/// The query of a list by address: `after`, `max`. A number beyond its bound is lowered to it; anything else is
-/// refused.
+/// The query of a list by address: `after`, `max`. A number beyond its bound is lowered to it; anything else
+/// is refused.
 struct PageQuery: Equatable {
   var after: Address?
   var maxCount: Int

@@ -26,15 +26,16 @@ package protocol RequestPort: Sendable {
     completion: @escaping @Sendable (Result<[UInt8], ErrorCode>) -> Void)
 }
 
-// A topic lives at one node, its home, which keeps the members. Our client's wish goes there over the link, and
-// here stays a row that remembers it.
+// A topic lives at one node, its home, which keeps the members. Our client's wish goes there over the link,
+// and here stays a row that remembers it.
 //
 //   subscribe   client → its node → [link] → home: row, committed → here: row, committed → client
 //   publish     client → its node → [link] → home: members, never cached → client seals for each of them
-//   joined      home: row new → publishers that keep a last value: a notice, over the link where they are
-//               another node's clients
+//   changed     home: row new or gone → publishers that keep a last value: a notice, over the link where they
+//               are another node's clients
 //
-// A peer speaks for its own clients and for nobody else: `answer` compares every address with the link's peer.
+// A peer speaks for its own clients and for nobody else: `answer` compares every address with the link's
+// peer.
 
 extension Node {
   /// Set by the federation; without it only topics of this node can be reached.
@@ -133,8 +134,8 @@ extension Node {
 
   // MARK: - For peers
 
-  /// A peer's request on behalf of its clients. Blocks on the store; the completion comes on this thread or the
-  /// commit thread.
+  /// A peer's request on behalf of its clients. Blocks on the store; the completion comes on this thread or
+  /// the commit thread.
   package func answer(
     kind: UInt8, _ payload: [UInt8], from peer: NodeName,
     completion: @escaping @Sendable (Result<[UInt8], ErrorCode>) -> Void
@@ -153,8 +154,8 @@ extension Node {
         let wish = try TopicRetainRequest(parsing: payload[...])
         guard wish.address.node == peer else { return done(.wrongHome) }
         commit(wish, at: identity.name, completion: done)
-      case .topicJoined:
-        let news = try TopicJoinedRequest(parsing: payload[...])
+      case .topicChanged:
+        let news = try TopicChangedRequest(parsing: payload[...])
         guard news.kept.allSatisfy({ $0.publisher.node == identity.name }) else { return done(.wrongHome) }
         deposit(news, from: peer, completion: done)
       case .templates, nil: done(.notSupported)
@@ -201,7 +202,7 @@ extension Node {
           ? try tellPublishers(of: wish.pattern, about: wish.address, joined: joins, in: group) : []
         group.afterCommit { [self] _ in
           completion(.none)
-          for (peer, news) in far { ask(.topicJoined, news.encoded(), of: peer) { _ in } }
+          for (peer, news) in far { ask(.topicChanged, news.encoded(), of: peer) { _ in } }
         }
       } refused: {
         completion($0)
@@ -239,30 +240,30 @@ extension Node {
   ///   its clients look at the members of their topics from time to time.
   private func tellPublishers(
     of pattern: TopicPattern, about member: Address, joined: Bool, in group: CommitGroup
-  ) throws -> [(NodeName, TopicJoinedRequest)] {
+  ) throws -> [(NodeName, TopicChangedRequest)] {
     let kept = try group.transaction.retained(
       matching: pattern, at: identity.name, maxCount: TopicLimits.publishersToldMax)
-    var far: [NodeName: [TopicJoinedRequest.Kept]] = [:]
+    var far: [NodeName: [TopicChangedRequest.Kept]] = [:]
     for row in kept where row.address != member {
       if row.address.node == identity.name {
         let notice = TopicMembershipNotice(
           topic: row.topic, node: identity.name, member: member, joined: joined)
         try notify(row.address, notice, in: group)
-      } else if joined {
+      } else {
         far[row.address.node, default: []].append(.init(topic: row.topic, publisher: row.address))
       }
     }
     return far.sorted { $0.key < $1.key }.flatMap { node, pairs in
       stride(from: 0, to: pairs.count, by: Limits.topicNoticesPerRequestMax).map { start in
         let part = pairs[start..<min(start + Limits.topicNoticesPerRequestMax, pairs.count)]
-        return (node, TopicJoinedRequest(member: member, kept: Array(part)))
+        return (node, TopicChangedRequest(member: member, joined: joined, kept: Array(part)))
       }
     }
   }
 
-  /// A peer tells of a new member at one of its topics. Only clients that asked for it hear of it.
+  /// A peer tells who came or went at one of its topics. Only clients that asked for it hear of it.
   private func deposit(
-    _ news: TopicJoinedRequest, from peer: NodeName, completion: @escaping @Sendable (ErrorCode) -> Void
+    _ news: TopicChangedRequest, from peer: NodeName, completion: @escaping @Sendable (ErrorCode) -> Void
   ) {
     commitLoop.submit(
       CommitCommand(weight: max(1, news.kept.count)) { [self] group in
@@ -270,7 +271,7 @@ extension Node {
           let row = RetainRow(node: peer, topic: pair.topic, address: pair.publisher)
           guard try group.transaction.isRetained(row) else { continue }
           let notice = TopicMembershipNotice(
-            topic: pair.topic, node: peer, member: news.member, joined: true)
+            topic: pair.topic, node: peer, member: news.member, joined: news.joined)
           try notify(pair.publisher, notice, in: group)
         }
         group.afterCommit { _ in completion(.none) }

@@ -1,7 +1,7 @@
 package import EngramCore
 
-/// A client's place among the members of every topic that a pattern matches. `node` keeps the members: where it
-/// is this node the row counts, where it is a peer it only remembers what was asked for there.
+/// A client's place among the members of every topic that a pattern matches. `node` keeps the members: where
+/// it is this node the row counts, where it is a peer it only remembers what was asked for there.
 package struct SubscriptionRow: Equatable, Sendable {
   package var node: NodeName
   package var pattern: TopicPattern

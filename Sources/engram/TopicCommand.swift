@@ -56,8 +56,8 @@ struct TopicUnsubscribe: AsyncParsableCommand {
     commandName: "unsubscribe",
     abstract: "End a subscription.",
     discussion: """
-      Takes the same text as `subscribe` did; `engram topic list` shows it. What was published before may still
-      come.
+      Takes the same text as `subscribe` did; `engram topic list` shows it. What was published before may
+      still come.
 
       Example:
         engram topic unsubscribe 'orders.*'

@@ -27,10 +27,8 @@ extension FakeNode {
     switch (method, parts.first ?? "", parts.last ?? "") {
     case ("GET", "topics", "subscriptions"):
       let rows = state.withLock { ($0.topics.asked[caller] ?? []).sorted() }
-      return json(
-        200,
-        "{\"subscriptions\":[\(rows.map { "{\"topic\":\"\($0.text)\",\"since_ms\":1}" }.joined(separator: ","))]}"
-      )
+        .map { "{\"topic\":\"\($0.text)\",\"since_ms\":1}" }
+      return json(200, "{\"subscriptions\":[\(rows.joined(separator: ","))]}")
     case ("GET", "topics", "members"): return withTopic(parts[1]) { memberPage($0, request) }
     case (_, "topics", "subscription"):
       return withTopic(parts[1]) { topic in
@@ -121,8 +119,8 @@ extension FakeNode {
       return state.topics.retainers.filter { topic.pattern.matches($0.key) }
         .flatMap { name, publishers in publishers.map { (name, $0) } }
     }
-    for (name, publisher) in told where joins {
-      let notice = TopicMembershipNotice(topic: name, node: self.name, member: member, joined: true)
+    for (name, publisher) in told {
+      let notice = TopicMembershipNotice(topic: name, node: self.name, member: member, joined: joins)
       let bytes = NodeNotice(kind: .topicMembership, payload: notice.encoded()).encoded()
       guard let node = publisher.node == self.name ? self : state.withLock({ $0.peers[publisher.node] }),
         let kid = node.state.withLock({ $0.members[publisher]?.certificate.kid })

@@ -163,10 +163,10 @@ struct StructureCodec: Sendable, CustomTestStringConvertible {
         TopicRetainRequest(topic: $0.topic(), address: $0.address(), keeps: Bool.random(using: &$0))
       }, encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
     StructureCodec(
-      "topic joined request", endsAnywhere: true,
+      "topic changed request", endsAnywhere: true,
       make: {
-        TopicJoinedRequest(
-          member: $0.address(),
+        TopicChangedRequest(
+          member: $0.address(), joined: Bool.random(using: &$0),
           kept: $0.array(upTo: 3) { .init(topic: $0.topic(), publisher: $0.address()) })
       }, encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
     StructureCodec(

@@ -228,12 +228,13 @@ struct TopicTests {
 
   @Test("a peer cannot fill mailboxes of clients that never asked")
   func unasked() throws {
-    let news = TopicJoinedRequest(
-      member: carol.address, kept: [.init(topic: try Topic("orders.new"), publisher: bob.address)])
+    let news = TopicChangedRequest(
+      member: carol.address, joined: true,
+      kept: [.init(topic: try Topic("orders.new"), publisher: bob.address)])
     func tell() -> Result<[UInt8], ErrorCode> {
       globex.wait {
         globex.node.answer(
-          kind: RequestKind.topicJoined.rawValue, news.encoded(), from: acme.node.identity.name,
+          kind: RequestKind.topicChanged.rawValue, news.encoded(), from: acme.node.identity.name,
           completion: $0)
       }
     }
@@ -242,9 +243,10 @@ struct TopicTests {
     #expect(try retain("orders.new@acme.example", bob, at: globex) == .none)
     #expect(tell() == .success([]))
     #expect(try notices(bob, at: globex).count == 1, "the control: now it has asked")
-    let foreign = TopicJoinedRequest(
-      member: bob.address, kept: [.init(topic: try Topic("orders.new"), publisher: bob.address)])
-    #expect(ask(.topicJoined, foreign.encoded(), as: globex) == .failure(.wrongHome))
+    let foreign = TopicChangedRequest(
+      member: bob.address, joined: true,
+      kept: [.init(topic: try Topic("orders.new"), publisher: bob.address)])
+    #expect(ask(.topicChanged, foreign.encoded(), as: globex) == .failure(.wrongHome))
   }
 
   @Test("news that nobody fetches stay within their bound")
