@@ -13,22 +13,19 @@ extension EngramClient {
   public func receive(max: Int = 100, waitSeconds: Int = 0) async throws -> [ReceivedMessage] {
     try await publicly {
       try await mailbox.begin()
-      let deadline = core.nowMs() + UInt64(Swift.max(waitSeconds, 0)) * 1_000
+      let deadline = Deadline(seconds: waitSeconds)
       var messages = try await mailbox.take(max: max)
       await core.maintainIfDue()
       try? await core.deliverLeftOvers()
       // Once per process whatever was heard, since a node may have been away when members came.
       await core.serveRetained(due: core.servedRetained.exchange(true, ordering: .relaxed))
       while messages.isEmpty {
-        let now = core.nowMs()
-        let left = deadline > now ? Int((deadline - now + 999) / 1_000) : 0
         let count = try await mailbox.fetch(
-          max: Swift.min(max, ClientLimits.itemsPerFetch),
-          waitSeconds: Swift.min(left, ClientLimits.pollSecondsMax))
+          max: Swift.min(max, ClientLimits.itemsPerFetch), waitSeconds: deadline.pollSeconds)
         messages = try await mailbox.take(max: max)
         // Receipts and repetitions may have come instead; then there may be more behind them.
         guard messages.isEmpty, count == 0 else { continue }
-        if core.nowMs() >= deadline { break }
+        if deadline.hasPassed { break }
         // A node that answers at once although it was asked to wait must not be asked in a tight loop.
         try await Task.sleep(for: .milliseconds(ClientLimits.receiverPollMs))
       }
@@ -47,6 +44,7 @@ extension EngramClient {
       let ids = envelopeIDs.compactMap { bytes(hex: $0).flatMap { EnvelopeID($0) } }
       let inbound = Inbound(
         account: core.account, device: core.device, credentials: core.credentials, nowMs: core.nowMs())
+      guard !ids.isEmpty else { return }
       let acks = try await core.commit { rows in
         try ids.compactMap { id -> (EnvelopeID, MailboxAck)? in
           guard let row = try rows.acknowledgeable(id) else { return nil }
@@ -55,7 +53,7 @@ extension EngramClient {
           return (id, MailboxAck(seq: row.seq, receipt: receipt))
         }
       }
-      await core.deliver(acks.map(\.1), settling: acks.map(\.0))
+      await core.deliver(acks.map(\.1), settling: acks.map { ($0.0, $0.1.seq) })
     }
   }
 

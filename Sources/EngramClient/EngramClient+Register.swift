@@ -63,7 +63,7 @@ extension Registrar {
         hint: "give another client a home of its own with --home")
     }
     let core = ClientCore(
-      store: store, account: account, device: keys.device, transport: transport, nowMs: nowMs)
+      store: store, account: account, keys: keys, transport: transport, nowMs: nowMs)
     do {
       let answer = try await NodeAPI.register(transport, request)
       try await accept(answer, core)
@@ -129,7 +129,8 @@ extension Registrar {
     let now = nowMs()
     let judged: JudgedAnswer
     do throws(DirectoryRefusal) {
-      judged = try judgeDirectoryAnswer(answer, about: account.address, pins: pins, nowMs: now)
+      judged = try judgeDirectoryAnswer(
+        answer, about: account.address, pins: pins, credentials: core.credentials, nowMs: now)
     } catch { throw EngramError(.untrusted, error.code) }
     guard judged.certificates.contains(where: { $0.bytes == account.certificate }) else {
       throw EngramError(.untrusted, .badCertificate)

@@ -42,7 +42,7 @@ public final class EngramClient: Sendable {
       let transport = try NodeTransport.tls(account, home: home)
       return EngramClient(
         core: ClientCore(
-          store: store, account: account, device: keys.device, transport: transport, nowMs: systemNowMs))
+          store: store, account: account, keys: keys, transport: transport, nowMs: systemNowMs))
     }
   }
 
@@ -109,6 +109,22 @@ struct HostPort: Equatable, Sendable {
     EngramError(
       .badInput, name: "bad-endpoint", "the node's address has the form HOST:PORT",
       hint: "for instance 127.0.0.1:7443")
+  }
+}
+
+/// How long a caller is ready to wait, by a clock that nobody sets.
+struct Deadline: Sendable {
+  private let end: ContinuousClock.Instant
+
+  init(seconds: Int) { end = .now + .seconds(max(seconds, 0)) }
+
+  var hasPassed: Bool { ContinuousClock.now >= end }
+
+  /// For the next poll: what is left in whole seconds, rounded up, at most what a node holds a poll for.
+  var pollSeconds: Int {
+    let left = ContinuousClock.now.duration(to: end).components
+    guard left.seconds >= 0, left.attoseconds >= 0 else { return 0 }
+    return Int(min(left.seconds + (left.attoseconds > 0 ? 1 : 0), Int64(ClientLimits.pollSecondsMax)))
   }
 }
 

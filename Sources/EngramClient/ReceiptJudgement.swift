@@ -9,26 +9,49 @@ internal import EngramCrypto
 /// - recipient's node: the node id pinned for that node's name.
 /// - device: the key in the certificate of a device that the envelope was sealed for, certified by the
 ///   recipient's pinned identity.
+///
+/// Made for one transaction: what it looked up about issuers it does not look up again.
 struct ReceiptJudge {
   let account: AccountRow
   let credentials: CredentialCache
+  private var issuers: [Issuer: SigningPublicKey] = [:]
 
-  /// - Returns: the receipt and the outbox row it is about.
-  func judge(_ bytes: [UInt8], in rows: ClientSnapshot) throws -> Result<VerifiedReceipt, ErrorCode> {
+  private struct Issuer: Hashable {
+    let role: ReceiptRole
+    let name: String
+    let recipient: Address?
+    let kid: Kid?
+  }
+
+  init(account: AccountRow, credentials: CredentialCache) {
+    (self.account, self.credentials) = (account, credentials)
+  }
+
+  /// - Parameter row: the message that it has to be about; nil finds it by the envelope id.
+  mutating func judge(
+    _ bytes: [UInt8], about row: OutboxRow? = nil, in rows: ClientSnapshot
+  ) throws -> Result<VerifiedReceipt, ErrorCode> {
     let receipt: UnverifiedReceipt
     do throws(CodecError) {
       receipt = try UnverifiedReceipt(parsing: bytes[...])
     } catch { return .failure(error.code) }
     let body = receipt.body
-    guard let row = try rows.outbox(envelope: body.envelope),
+    guard let row = try row ?? rows.outbox(envelope: body.envelope), row.envelopeID == body.envelope,
       let sent = try? UnverifiedEnvelope(parsing: row.envelope)
     else { return .failure(.notFound) }
     guard body.sender == account.address, body.senderKid == account.kid, body.messageID == row.messageID,
       isRecipient(body, of: sent.header)
     else { return .failure(.nonCanonical) }
-    guard let key = try expectedKey(body, in: rows) else { return .failure(.unknownDevice) }
+    let issuer = Issuer(
+      role: body.role, name: body.issuerName, recipient: body.recipient, kid: body.recipientKid)
+    guard let expected = try issuers[issuer] ?? expectedKey(body, in: rows) else {
+      return .failure(.unknownDevice)
+    }
+    issuers[issuer] = expected
     do throws(SignatureError) {
-      return .success(try VerifiedReceipt(receipt, bytes: bytes, expectedKey: key))
+      return .success(
+        try VerifiedReceipt(
+          receipt, bytes: bytes, key: try credentials.key(expected), roots: credentials.roots))
     } catch { return .failure(error.code) }
   }
 

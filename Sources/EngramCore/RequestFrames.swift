@@ -57,7 +57,7 @@ package struct ResponseFrame: Equatable, Sendable {
   package init(parsing bytes: ArraySlice<UInt8>) throws(CodecError) {
     (request, code, payload) = try parse(bytes) { (r) throws(CodecError) in
       (
-        try r.integer(), try known(ErrorCode(rawValue: try r.integer())),
+        try r.integer(), ErrorCode(received: try r.integer()),
         Array(try r.field(max: Limits.responseBytesMax))
       )
     }

@@ -1,4 +1,5 @@
 internal import CSodium
+internal import Synchronization
 
 /// Secret bytes in guarded, locked memory (`sodium_malloc`): never swapped, wiped when freed, and followed by
 /// a guard page. Not copyable, so a secret has one owner and one end.
@@ -6,6 +7,7 @@ package struct SecretBytes: ~Copyable, @unchecked Sendable {
   // @unchecked: the memory is written only inside initialisers, and read-only afterwards.
   private let base: UnsafeMutableRawPointer
   package let count: Int
+  private let isBrief: Bool
 
   /// Fills `count` bytes through `body`, the only time they are writable.
   package init(count: Int, filling body: (UnsafeMutableRawBufferPointer) -> Void) {
@@ -15,8 +17,19 @@ package struct SecretBytes: ~Copyable, @unchecked Sendable {
     }
     base = memory
     self.count = count
+    isBrief = false
     body(UnsafeMutableRawBufferPointer(start: memory, count: count))
     sodium_mprotect_readonly(memory)
+  }
+
+  /// For secrets of one message, at most `GuardedSlots.slotBytes`: locked and wiped as others, but a place in
+  /// pages that several share. A mapping of its own, with its guard pages, costs as much as a signature.
+  package init(brief count: Int, filling body: (UnsafeMutableRawBufferPointer) -> Void) {
+    precondition(count <= GuardedSlots.slotBytes, "a brief secret is small")
+    base = GuardedSlots.shared.take()
+    self.count = count
+    isBrief = true
+    body(UnsafeMutableRawBufferPointer(start: base, count: count))
   }
 
   /// Moves bytes in and wipes the source.
@@ -41,7 +54,44 @@ package struct SecretBytes: ~Copyable, @unchecked Sendable {
     try body(UnsafeRawBufferPointer(start: base, count: count))
   }
 
-  deinit { sodium_free(base) }
+  deinit {
+    if isBrief { GuardedSlots.shared.give(base) } else { sodium_free(base) }
+  }
+}
+
+/// Small pieces of guarded memory that are used again and again. What was given back is wiped at once.
+final class GuardedSlots: Sendable {
+  static let shared = GuardedSlots()
+  /// The largest brief secret is what a wrap holds.
+  static let slotBytes = 128
+  private static let slotsPerSlab = 64
+
+  // @unchecked: a piece belongs to the list or to the one who took it, never to both.
+  private struct Slot: @unchecked Sendable {
+    let start: UnsafeMutableRawPointer
+  }
+
+  private let free = Mutex<[Slot]>([])
+
+  func take() -> UnsafeMutableRawPointer {
+    let slot = free.withLock { free in
+      if let slot = free.popLast() { return slot }
+      Sodium.start()
+      // Never freed: there are as many slabs as there were secrets of messages at the same time.
+      guard let slab = sodium_malloc(Self.slotBytes * Self.slotsPerSlab) else {
+        preconditionFailure("guarded memory is not available (RLIMIT_MEMLOCK)")
+      }
+      free = (1..<Self.slotsPerSlab).map { Slot(start: slab + $0 * Self.slotBytes) }
+      return Slot(start: slab)
+    }
+    return slot.start
+  }
+
+  func give(_ start: UnsafeMutableRawPointer) {
+    sodium_memzero(start, Self.slotBytes)
+    let slot = Slot(start: start)
+    free.withLock { $0.append(slot) }
+  }
 }
 
 /// Overwrites an array in place; for the few moments in which a secret passes through one.

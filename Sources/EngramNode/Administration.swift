@@ -54,9 +54,8 @@ extension Node {
         let kids = try group.transaction.devices(of: address).map(\.kid)
         group.afterCommit { [self] _ in
           roster.forget(kids)
-          sessions.removeAll(of: address)
+          endSessions(of: kids)
           presence.forget(address)
-          sessionWatches.call([address])
           completion(.none)
         }
       } refused: {

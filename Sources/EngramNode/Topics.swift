@@ -288,7 +288,10 @@ extension Node {
         try group.transaction.noticeCount(mailbox, kind: .notice) < TopicLimits.noticesPerMailboxMax
       else { continue }
       try group.transaction.insertNotice(
-        mailbox: mailbox, seq: try group.nextSeq(mailbox), kind: .notice, bytes: bytes)
+        mailbox: mailbox, seq: try group.nextSeq(mailbox), kind: .notice, bytes: bytes,
+        nowMs: group.nowMs)
+      // Readers of fresh rows know receipts only.
+      group.putUnseen(in: mailbox)
     }
   }
 }

@@ -34,6 +34,10 @@ final class FakeNode: Sendable {
     var twist: (@Sendable (inout DirectoryAnswerBody) -> Void)?
     var isWithoutCertificates = false
     var topics = FakeTopics()
+    /// Calls every device list stale.
+    var refusesLists = false
+    /// What every envelope is refused with.
+    var refusal: ErrorCode?
   }
 
   struct LiveSession {
@@ -98,6 +102,7 @@ final class FakeNode: Sendable {
     case ("POST", ["sessions"]): return openSession(request)
     case ("GET", let parts) where parts.first == "directory": return directory(parts[1])
     case ("PUT", let parts) where parts.last == "prekeys": return putPrekey(request)
+    case ("PUT", let parts) where parts.last == "device-list": return putDeviceList(request)
     case ("POST", let parts) where parts.last == "messages":
       guard let batch = try? splitBatch(request.body[...]) else { return problem(400, .malformed) }
       return NodeReply(status: 200, body: ItemOutcome.encode(batch.map { accept(Array($0)) }))
@@ -194,6 +199,24 @@ final class FakeNode: Sendable {
     return NodeReply(status: 204, body: [])
   }
 
+  /// As a node judges it: signed by the client's identity, newer than the known one, valid now.
+  private func putDeviceList(_ request: NodeRequest) -> NodeReply {
+    guard let kid = kid(of: request) else { return problem(401, .sessionExpired) }
+    let now = clock.nowMs
+    guard request.headers.contains(where: { $0.value == "application/vnd.engram.device-list" }),
+      let list = try? DeviceList(verifying: request.body), list.isValid(atMs: now), list.body.isActive(kid)
+    else { return problem(422, .badCertificate) }
+    let isNewer = state.withLock { state in
+      guard let member = state.members[list.body.address],
+        let known = try? DeviceList(verifying: member.list),
+        known.body.identity == list.body.identity, known.body.version < list.body.version, !state.refusesLists
+      else { return false }
+      state.members[list.body.address]?.list = list.bytes
+      return true
+    }
+    return isNewer ? NodeReply(status: 204, body: []) : problem(422, .staleDeviceList)
+  }
+
   // MARK: Messages
 
   private func accept(_ bytes: [UInt8]) -> ItemOutcome {
@@ -201,6 +224,7 @@ final class FakeNode: Sendable {
       let member = state.withLock({ $0.members[envelope.header.sender] }),
       let verified = try? VerifiedEnvelope(envelope, sender: member.certificate)
     else { return ItemOutcome(.refused, code: .badSignature) }
+    if let refusal = state.withLock({ $0.refusal }) { return ItemOutcome(.refused, code: refusal) }
     let header = envelope.header
     let (known, signer, peers) = state.withLock { state in
       state.posted.append(bytes)
@@ -312,9 +336,12 @@ final class FakeNode: Sendable {
     session.continuation.yield(RealtimeFrame.items(items).encoded())
   }
 
-  /// Cuts every live connection.
-  func dropConnections() {
+  /// Cuts every live connection, saying why if there is a code.
+  func dropConnections(_ code: ErrorCode? = nil) {
     state.withLock { state in
+      if let code {
+        for session in state.live.values { session.continuation.yield(RealtimeFrame.problem(code).encoded()) }
+      }
       for session in state.live.values { session.continuation.finish() }
       state.live = [:]
     }
@@ -368,7 +395,7 @@ final class TestWorld: Sendable {
     let (store, account, keys) = try EngramClient.openHome(folder + "/" + name, nil)
     return EngramClient(
       core: ClientCore(
-        store: store, account: account, device: keys.device, transport: node.transport,
+        store: store, account: account, keys: keys, transport: node.transport,
         nowMs: { [clock] in clock.nowMs }))
   }
 }

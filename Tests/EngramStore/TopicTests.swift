@@ -137,8 +137,8 @@ struct TopicTests {
   func noticeKinds() throws {
     let mailbox = try store.write { transaction in
       let mailbox = try transaction.createMailbox(.device, owner: kid(1).bytes)
-      try transaction.insertNotice(mailbox: mailbox, seq: 1, bytes: [1])
-      try transaction.insertNotice(mailbox: mailbox, seq: 2, kind: .notice, bytes: [2])
+      try transaction.insertNotice(mailbox: mailbox, seq: 1, bytes: [1], nowMs: now)
+      try transaction.insertNotice(mailbox: mailbox, seq: 2, kind: .notice, bytes: [2], nowMs: now)
       return mailbox
     }
     let rows = try store.read { try $0.notices(mailbox, after: 0, maxCount: 9, maxBytes: 99) }
