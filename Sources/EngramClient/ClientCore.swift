@@ -24,6 +24,12 @@ enum ClientLimits {
   static let receiverPollMs = 50
   /// How often a client looks after prekeys and the outbox.
   static let maintenanceSeconds = 600
+  /// Entries of one page of a listing.
+  static let pageMax = 200
+  /// Messages of one thread that are put in order at once.
+  static let threadMax = 10_000
+  /// Candidates that one page of a search looks at before it answers with what it has.
+  static let searchRowsMax = 5_000
 }
 
 /// What the parts of a client share: every member is immutable or guards itself.

@@ -72,9 +72,8 @@ struct DeviceState: Equatable {
 /// What receipts say about one device, as far as they do. Their order does not matter.
 ///
 /// - `processed` is the device's own word and stands whatever anybody else says.
-/// - Of the rest the latest attempt counts, and within it the state that comes last in a delivery's life. So an
-///   operator who puts a dead letter back makes it pending or delivered again.
-/// - Devices do not count attempts: what one says is about the last that a node reported.
+/// - Of other ends the one that was signed last counts: a dead letter that an operator put back may expire.
+/// - Before an end, the state that comes last in a delivery's life.
 /// - A receipt without a recipient is about everybody (home node), or about all clients of the node that
 ///   signed it.
 func messageState(of receipts: [ReceiptRow], for address: Address, _ kid: Kid) -> DeviceState {
@@ -87,9 +86,9 @@ func messageState(of receipts: [ReceiptRow], for address: Address, _ kid: Kid) -
   if let processed = about.first(where: { $0.state == .processed }) {
     return DeviceState(state: .processed, receipt: processed)
   }
-  let lastAttempt = about.filter { $0.role != .device }.map(\.attempt).max() ?? 0
-  func place(_ receipt: ReceiptRow) -> (UInt32, Int, UInt64) {
-    (receipt.role == .device ? lastAttempt : receipt.attempt, receipt.state.stage, receipt.atMs)
+  func place(_ receipt: ReceiptRow) -> (Int, UInt64, Int) {
+    let stage = receipt.state.stage
+    return receipt.state.status.isOpen ? (stage, 0, 0) : (.max, receipt.atMs, stage)
   }
   guard let last = about.max(by: { place($0) < place($1) }) else {
     return DeviceState(state: .pending, receipt: nil)

@@ -80,9 +80,10 @@ struct ProofSubject {
 ///    its Merkle path (`ReceiptJudge`).
 /// 3. The proven ones, device by device, in the order of a delivery's life (`custodyFindings`).
 func verifyProof(
-  _ subject: ProofSubject, judge: ReceiptJudge, in rows: ClientSnapshot
+  _ subject: ProofSubject, account: AccountRow, credentials: CredentialCache, in rows: ClientSnapshot
 ) throws -> Verification {
-  let certificate = try? judge.credentials.certificate(judge.account.certificate)
+  let certificate = try? credentials.certificate(account.certificate)
+  let judge = ReceiptJudge(account: account, credentials: credentials)
   let verified = certificate.flatMap { try? VerifiedEnvelope(subject.envelope, sender: $0) }
   var statements: [Verification.Statement] = []
   var bodies: [ReceiptBody] = []
@@ -90,7 +91,7 @@ func verifyProof(
     switch try judge.judge(bytes, about: subject.envelope.header, id: subject.id, in: rows) {
     case .success(let receipt):
       bodies.append(receipt.body)
-      statements.append(try rows.statement(receipt, account: judge.account))
+      statements.append(try rows.statement(receipt, account: account))
     case .failure(let code):
       statements.append(Verification.Statement(refused: bytes, code))
     }

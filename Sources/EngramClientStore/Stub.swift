@@ -2,7 +2,7 @@ package import EngramCore
 internal import EngramCrypto
 
 /// The same envelope without its body: what is kept of a message that others hold, to close gaps in chains.
-func stubBytes(_ envelope: UnverifiedEnvelope) -> [UInt8] {
+package func stubBytes(_ envelope: UnverifiedEnvelope) -> [UInt8] {
   assembleEnvelope(
     header: envelope.headerBytes, slots: envelope.slots,
     body: .stub(EnvelopeDigests(of: envelope).ciphertext), signature: envelope.signature)

@@ -45,6 +45,7 @@ extension ErrorCode {
     .rateLimited: "too many requests",
     .quotaExceeded: "a quota is used up",
     .unsupportedMedia: "the content type is not one this path takes",
+    .parentInvalid: "the message that this answers belongs to another conversation, or is not known",
     .helloInvalid: "the hello does not verify",
     .helloSkew: "the clocks of the two nodes differ by more than five minutes",
     .wrongPeer: "the node on the other side is not the pinned one",

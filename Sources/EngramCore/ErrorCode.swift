@@ -44,6 +44,7 @@ package enum ErrorCode: UInt16, CaseIterable, Error, Sendable {
   case rateLimited = 405
   case quotaExceeded = 406
   case unsupportedMedia = 407
+  case parentInvalid = 415
   // 5xx: federation.
   case helloInvalid = 500
   case helloSkew = 501

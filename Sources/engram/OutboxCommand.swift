@@ -7,7 +7,11 @@ struct OutboxCommand: AsyncParsableCommand {
     abstract: "List sent messages and those that still wait here.",
     discussion: """
       States: `accepted` the node has it; `waiting` sealed, not confirmed by the node; `queued` not
-      sealed yet, because a recipient's keys cannot be had; `refused` the node will not take it.
+      sealed yet, because a recipient's keys cannot be had; `refused` the node will not take it; `cancelled`
+      called back before it left.
+
+      What waits is sent in the order in which it was given, whatever happened meanwhile: a crash, a lost
+      connection, a clock that was set.
 
       Examples:
         engram outbox

@@ -1,5 +1,6 @@
 internal import ArgumentParser
 internal import EngramClient
+internal import EngramCore
 internal import Foundation
 
 struct SendCommand: AsyncParsableCommand {
@@ -16,25 +17,16 @@ struct SendCommand: AsyncParsableCommand {
         engram send --to worker@globex.example --text "build 7 is green"
         engram send --to a@acme.example --to b@globex.example --file report.pdf --content-type application/pdf
         make report | engram send --to boss@acme.example --priority HIGH --wait-processed
+        engram send --to ops@acme.example --not-before +8h --label project=apollo --text "good morning"
       """)
 
   @Option(help: ArgumentHelp("A recipient; repeat it for more.", valueName: "address"))
   var to: [String]
 
-  @Option(help: ArgumentHelp("The body is this text.", valueName: "text"))
-  var text: String?
-
-  @Option(help: ArgumentHelp("The body is in this file.", valueName: "file"))
-  var file: String?
-
-  @Option(help: ArgumentHelp("DIRECT, TASK_REQUEST, TASK_RESULT, QUERY, RESPONSE, …", valueName: "type"))
+  @Option(
+    help: ArgumentHelp("DIRECT, TASK_REQUEST, TASK_RESULT, QUERY, RESPONSE, …", valueName: "type"),
+    completion: .list(MessageType.allCases.map(\.name)))
   var type = "DIRECT"
-
-  @Option(help: ArgumentHelp("LOW, NORMAL, HIGH, URGENT or CRITICAL.", valueName: "priority"))
-  var priority = "NORMAL"
-
-  @Option(help: ArgumentHelp("How long it may wait: 90s, 15m, 12h, 7d.", valueName: "time"))
-  var ttl = TimeSpan(seconds: 7 * 24 * 3_600)
 
   @Option(help: ArgumentHelp("The conversation it belongs to, 32 hexadecimal digits.", valueName: "id"))
   var thread: String?
@@ -42,36 +34,27 @@ struct SendCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("The envelope id of the message that it answers.", valueName: "id"))
   var replyTo: String?
 
-  @Option(
-    help: ArgumentHelp(
-      "MIME type of the body (default: text for --text, else octet-stream).", valueName: "type"))
-  var contentType: String?
-
-  @Flag(help: "Compress before sealing; only for bodies that hold nothing but your own text.")
-  var compress = false
-
   @Flag(help: "Wait until every recipient's device has processed it.")
   var waitProcessed = false
 
   @Option(help: ArgumentHelp("How long --wait-processed waits.", valueName: "time"))
   var timeout = TimeSpan(seconds: 60)
 
+  @OptionGroup var message: MessageOptions
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
     guard !to.isEmpty else { throw ValidationError("a message needs a recipient: --to ADDRESS") }
-    guard text == nil || file == nil else { throw ValidationError("--text and --file contradict each other") }
   }
 
   func run() async throws {
-    let body = try readBody()
-    var options = SendOptions()
-    (options.type, options.priority, options.ttlSeconds) = (type, priority, ttl.seconds)
-    (options.thread, options.replyTo, options.compress) = (thread, replyTo, compress)
-    let fallback = file == nil ? "text/plain; charset=utf-8" : "application/octet-stream"
+    let body = try message.readBody()
+    var options = message.sendOptions()
+    (options.type, options.thread, options.replyTo) = (type, thread, replyTo)
+    let asked = options
     let status = try await common.withClient { client in
       let sent = try await client.send(
-        to: to, body: body, contentType: contentType ?? fallback, options: options)
+        to: to, body: body, contentType: message.effectiveContentType, options: asked)
       var isProcessed: Bool?
       var receipts = sent.receipts
       if waitProcessed, sent.state == .accepted {
@@ -79,49 +62,37 @@ struct SendCommand: AsyncParsableCommand {
           sent.messageID, timeoutSeconds: Int(timeout.seconds))
         receipts = try await client.receipts(of: sent.messageID)
       }
-      return try show(sent, receipts, isProcessed)
+      return try showSent(sent, receipts, isProcessed, json: common.json)
     }
     guard status == .done else { throw ExitCode(status.rawValue) }
   }
+}
 
-  private func readBody() throws -> [UInt8] {
-    if let text { return Array(text.utf8) }
-    // One byte more than a body may have is enough to be refused; nothing larger is read into memory.
-    let bytesMax = 10 << 20 + 1
-    guard let file else {
-      return [UInt8](try FileHandle.standardInput.read(upToCount: bytesMax) ?? Data())
+/// Says what became of a message, and what the shell is to learn.
+func showSent(
+  _ sent: SentMessage, _ receipts: [DeliveryReceipt], _ isProcessed: Bool?, json: Bool
+) throws -> ExitStatus {
+  let (state, reason, status): (String, EngramError?, ExitStatus) =
+    switch sent.state {
+    case .accepted: ("accepted", nil, isProcessed == false ? .notProcessed : .done)
+    case .queued(let error): ("queued", error, .keptForLater)
+    case .refused(let error): ("refused", error, ExitStatus(error))
+    case .waiting(let error): ("waiting", error, .keptForLater)
     }
-    guard let handle = FileHandle(forReadingAtPath: file) else {
-      throw ValidationError("\(file): cannot be read")
-    }
-    return [UInt8](try handle.read(upToCount: bytesMax) ?? Data())
+  if json {
+    try Terminal.write(
+      jsonLine(
+        SentForm(
+          messageID: sent.messageID, envelopeID: sent.envelopeID, state: state, processed: isProcessed,
+          error: reason.map(ErrorForm.init), receipts: receipts.map(ReceiptForm.init))))
+  } else {
+    try Terminal.write("message: \(sent.messageID)\nstate: \(state)\n")
+    if let id = sent.envelopeID { try Terminal.write("envelope: \(id)\n") }
+    for receipt in receipts { try Terminal.write("  " + ReceiptForm(receipt).line) }
   }
-
-  private func show(_ sent: SentMessage, _ receipts: [DeliveryReceipt], _ isProcessed: Bool?) throws
-    -> ExitStatus
-  {
-    let (state, reason, status): (String, EngramError?, ExitStatus) =
-      switch sent.state {
-      case .accepted: ("accepted", nil, isProcessed == false ? .notProcessed : .done)
-      case .queued(let error): ("queued", error, .keptForLater)
-      case .refused(let error): ("refused", error, ExitStatus(error))
-      case .waiting(let error): ("waiting", error, .keptForLater)
-      }
-    if common.json {
-      try Terminal.write(
-        jsonLine(
-          SentForm(
-            messageID: sent.messageID, envelopeID: sent.envelopeID, state: state, processed: isProcessed,
-            error: reason.map(ErrorForm.init), receipts: receipts.map(ReceiptForm.init))))
-    } else {
-      try Terminal.write("message: \(sent.messageID)\nstate: \(state)\n")
-      if let id = sent.envelopeID { try Terminal.write("envelope: \(id)\n") }
-      for receipt in receipts { try Terminal.write("  " + ReceiptForm(receipt).line) }
-    }
-    if let reason { report(reason) }
-    if isProcessed == false { Terminal.note("error: not every device has processed it (yet)") }
-    return status
-  }
+  if let reason { report(reason) }
+  if isProcessed == false { Terminal.note("error: not every device has processed it (yet)") }
+  return status
 }
 
 struct SentForm: Encodable {
