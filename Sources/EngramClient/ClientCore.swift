@@ -37,6 +37,8 @@ final class ClientCore: Sendable {
   let store: ClientStore
   let account: AccountRow
   let device: SigningKey
+  /// Signs nothing but this client's own device lists.
+  private let identity: SigningKey
   let api: NodeAPI
   let nowMs: @Sendable () -> UInt64
   let credentials = CredentialCache()
@@ -45,10 +47,11 @@ final class ClientCore: Sendable {
   private let queue = DispatchQueue(label: "engram.client.store")
 
   init(
-    store: ClientStore, account: AccountRow, device: SigningKey, transport: NodeTransport,
+    store: ClientStore, account: AccountRow, keys: ClientKeys, transport: NodeTransport,
     nowMs: @escaping @Sendable () -> UInt64
   ) {
-    (self.store, self.account, self.device, self.nowMs) = (store, account, device, nowMs)
+    (self.store, self.account, self.nowMs) = (store, account, nowMs)
+    (device, identity) = (keys.device, keys.identity)
     api = NodeAPI(
       transport: transport, address: account.address, device: device, node: account.nodeID, nowMs: nowMs)
   }
@@ -88,10 +91,54 @@ final class ClientCore: Sendable {
     do { try await maintain() } catch { lastMaintenanceMs.withLock { $0 = nil } }
   }
 
-  /// Replaces the signed prekey when it is a day old, publishes one that is not, and erases what has run out.
-  /// The secret is on the disk before the node hears of the key.
+  /// Keeps what others need to believe and reach this device from running out: its prekey and the device
+  /// list.
   func maintain() async throws {
     lastMaintenanceMs.withLock { $0 = nowMs() }
+    var failure: (any Error)?
+    for step in [renewPrekey, renewDeviceList] {
+      // What goes wrong with one must not let the other run out.
+      do { try await step() } catch { failure = failure ?? error }
+    }
+    if let failure { throw failure }
+  }
+
+  /// Signs the device list anew, under the next version, once it is old enough. The node takes it before it
+  /// is kept here: whoever crashes between the two finds out from the node.
+  private func renewDeviceList() async throws {
+    let (now, address) = (nowMs(), account.address)
+    let known = try await read { try $0.account().deviceList }
+    guard let list = try? DeviceList(verifying: known) else { throw ClientStoreError.damaged }
+    guard now >= list.body.issuedMs + ClientStoreLimits.deviceListRenewalMs else { return }
+    var body = list.body
+    body.version += 1
+    body.issuedMs = now
+    body.validUntilMs = now + Limits.deviceListValidityMsMax
+    let renewed = DeviceList.issue(body, identity: identity)
+    do { try await api.putDeviceList(renewed) } catch let error as EngramError {
+      guard error.registered == .staleDeviceList else { throw error }
+      return try await adoptNewerList(than: list)
+    }
+    try await commit { [version = body.version] rows in
+      try rows.replaceDeviceList(of: address, version: version, list: renewed)
+    }
+  }
+
+  /// The node has a newer list: an answer to us got lost, or another process or device of this client was
+  /// first. Nobody but this client's identity key can have signed it.
+  private func adoptNewerList(than known: DeviceList) async throws {
+    let newest = try await lookup(account.address).list
+    guard newest.body.version > known.body.version, newest.body.isActive(account.kid) else {
+      throw EngramError(.untrusted, .staleDeviceList)
+    }
+    try await commit { [address = account.address] rows in
+      try rows.replaceDeviceList(of: address, version: newest.body.version, list: newest.bytes)
+    }
+  }
+
+  /// Replaces the signed prekey when it is a day old, publishes one that is not, and erases what has run out.
+  /// The secret is on the disk before the node hears of the key.
+  private func renewPrekey() async throws {
     let (now, account, device) = (nowMs(), account, device)
     let current = try await commit { rows -> PrekeyRow? in
       try rows.purge(nowMs: now)

@@ -63,7 +63,7 @@ extension Registrar {
         hint: "give another client a home of its own with --home")
     }
     let core = ClientCore(
-      store: store, account: account, device: keys.device, transport: transport, nowMs: nowMs)
+      store: store, account: account, keys: keys, transport: transport, nowMs: nowMs)
     do {
       let answer = try await NodeAPI.register(transport, request)
       try await accept(answer, core)

@@ -42,7 +42,7 @@ public final class EngramClient: Sendable {
       let transport = try NodeTransport.tls(account, home: home)
       return EngramClient(
         core: ClientCore(
-          store: store, account: account, device: keys.device, transport: transport, nowMs: systemNowMs))
+          store: store, account: account, keys: keys, transport: transport, nowMs: systemNowMs))
     }
   }
 

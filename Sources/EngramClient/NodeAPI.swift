@@ -87,6 +87,12 @@ actor NodeAPI {
     _ = try await authorised(request, expecting: [200, 204])
   }
 
+  func putDeviceList(_ bytes: [UInt8]) async throws {
+    let request = NodeRequest(
+      "PUT", path("device-list"), contentType: "application/vnd.engram.device-list", body: bytes)
+    _ = try await authorised(request, expecting: [200, 204])
+  }
+
   /// - Returns: one outcome per envelope, in order.
   func post(_ envelopes: [[UInt8]]) async throws -> [ItemOutcome] {
     let body = fields(capacity: envelopes.reduce(0) { $0 + $1.count + 4 }) { w in

@@ -74,6 +74,15 @@ extension ClientTransaction {
   /// The node has the registration: the invite is forgotten.
   package func completeRegistration() throws { try execute("UPDATE account SET registration = NULL") }
 
+  /// Keeps this client's own newer device list, as the account's and as one that directory answers have to
+  /// match.
+  package func replaceDeviceList(of address: Address, version: UInt64, list: [UInt8]) throws {
+    try execute("UPDATE account SET device_list = ?", [.bytes(list)])
+    try execute(
+      "UPDATE device_list SET version = ?, list = ? WHERE address = ? AND version <= ?",
+      [.number(version), .bytes(list), .text(address.text), .number(version)])
+  }
+
   /// Forgets a registration that the node refused for good, with its prekeys.
   package func abandonRegistration() throws {
     try execute("DELETE FROM account")

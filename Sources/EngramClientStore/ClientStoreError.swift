@@ -50,6 +50,9 @@ package enum ClientStoreLimits {
   /// offline for some days can still be written to.
   package static let prekeyRotationMs: UInt64 = 24 * 3_600 * 1_000
   package static let prekeyValidityMs: UInt64 = 7 * 24 * 3_600 * 1_000
+  /// A device list is signed anew at this age. It may be valid for 30 days, so a client that shows itself
+  /// every 20 days never runs out.
+  package static let deviceListRenewalMs: UInt64 = 10 * 24 * 3_600 * 1_000
   /// How long a directory answer is used without asking again.
   package static let directoryFreshMs: UInt64 = 3_600_000
   /// Bodies that wait for keys; more means that something is wrong and the caller should stop.

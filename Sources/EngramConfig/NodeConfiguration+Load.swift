@@ -32,7 +32,8 @@ extension NodeConfiguration {
       advertise: basics.advertise, certificatePath: basics.certificatePath,
       privateKeyPath: basics.privateKeyPath, authorityPath: basics.authorityPath,
       identityKeyPath: basics.identityKeyPath, adminSocketPath: basics.adminSocketPath,
-      logLevel: basics.logLevel, logFormat: basics.logFormat, limits: limits, federation: federation,
+      logLevel: basics.logLevel, logFormat: basics.logFormat, metrics: basics.metrics, limits: limits,
+      federation: federation,
       peers: sources.peers)
   }
 
@@ -62,7 +63,8 @@ extension NodeConfiguration {
       clientsMax: reader.integer(Schema.Limits.clients),
       webSocketConnectionsMax: reader.integer(Schema.Limits.webSockets),
       sessionLifetime: .seconds(reader.integer(Schema.Limits.sessionSeconds)),
-      drainTime: .seconds(reader.integer(Schema.Limits.drainSeconds)))
+      drainTime: .seconds(reader.integer(Schema.Limits.drainSeconds)),
+      signInsPerSecond: reader.integer(Schema.Limits.signInsPerSecond))
     reader.refuseUnknown(Schema.Limits.all.map(\.name))
     return (limits, reader.problems)
   }
@@ -101,6 +103,7 @@ private struct Basics {
   let adminSocketPath: String
   let logLevel: LogLevel
   let logFormat: LogFormat
+  let metrics: MetricsAccess
 
   /// Nil when a required key is missing or wrong, which the reader then holds as a problem.
   init?(reading reader: inout TableReader, in document: ConfigurationDocument) {
@@ -116,6 +119,7 @@ private struct Basics {
     adminSocketPath = reader.path("admin_socket") ?? FilePaths.absolute("admin.sock", in: folder)
     logLevel = reader.choice("log_level", fallback: LogLevel.info)
     logFormat = reader.choice("log_format", fallback: LogFormat.text)
+    metrics = reader.choice("metrics", fallback: MetricsAccess.local)
     reader.refuseUnknown(Schema.nodeKeys)
     if adminSocketPath.utf8.count > Schema.socketPathBytesMax {
       reader.note(

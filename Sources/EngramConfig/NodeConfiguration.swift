@@ -21,6 +21,7 @@ package struct NodeConfiguration: Sendable, Equatable {
   package let adminSocketPath: String
   package let logLevel: LogLevel
   package let logFormat: LogFormat
+  package let metrics: MetricsAccess
   package let limits: Limits
   package let federation: Federation
   /// Ascending by name.
@@ -34,6 +35,8 @@ package struct NodeConfiguration: Sendable, Equatable {
     package let webSocketConnectionsMax: Int
     package let sessionLifetime: Duration
     package let drainTime: Duration
+    /// Registrations and session openings from one address.
+    package let signInsPerSecond: Int
   }
 
   package struct Federation: Sendable, Equatable {
@@ -73,4 +76,14 @@ package enum LogLevel: String, Sendable, CaseIterable {
 
 package enum LogFormat: String, Sendable, CaseIterable {
   case json, text
+}
+
+/// Who may read `/metrics` on the public port without authentication.
+package enum MetricsAccess: String, Sendable, CaseIterable {
+  /// Connections from this machine.
+  case local
+  /// Nobody; the administration's socket still has them.
+  case off
+  /// Everybody who reaches the port.
+  case open
 }

@@ -6,7 +6,7 @@ enum Schema {
 
   static let nodeKeys = [
     "admin_socket", "advertise", "ca", "certificate", "data_dir", "identity_key", "listen", "log_format",
-    "log_level", "name", "private_key",
+    "log_level", "metrics", "name", "private_key",
   ]
 
   static let peerKeys = ["ca", "enabled", "endpoint", "name", "node_id"]
@@ -37,8 +37,13 @@ enum Schema {
     /// How long a stopping node waits for work in flight; a service manager has to allow it more than this.
     static let drainSeconds = IntegerKey(name: "drain_seconds", fallback: 10, range: 1...300)
 
+    /// Each costs signature checks and a commit before anybody is known: 50 take about half a percent of one
+    /// core.
+    static let signInsPerSecond = IntegerKey(name: "sign_ins_per_second", fallback: 50, range: 1...10_000)
+
     static let all = [
       envelopeBytes, ttlDays, groupCommit, clients, webSockets, sessionSeconds, drainSeconds,
+      signInsPerSecond,
     ]
   }
 

@@ -163,7 +163,8 @@ package enum DeliveryOutcome: UInt8, Sendable {
   case later = 4
 }
 
-/// `ack = origin id | destination id | epoch | through | (seq, outcome, code, receipt or empty)…`
+/// `ack = origin id | destination id | epoch | through | (seq, outcome, code, receipt or empty)…`, ascending
+/// by `seq`
 package struct AckFrame: Sendable {
   package struct Item: Sendable {
     package var seq: UInt64
@@ -219,6 +220,8 @@ package struct AckFrame: Sendable {
             receipt: Array(try item.field(max: Limits.receiptBytesMax)))
         })
     }
+    // One outcome per envelope, in one order: no frame can answer twice for the same one.
+    guard zip(items, items.dropFirst()).allSatisfy({ $0.seq < $1.seq }) else { throw .nonCanonical }
     self.items = items
   }
 }

@@ -60,6 +60,10 @@ package struct DeviceCertificate: Sendable {
   package func isValid(atMs now: UInt64) -> Bool {
     body.notBeforeMs <= now + Limits.clockSkewMs && now < body.notAfterMs
   }
+
+  /// Without the one suite of this version a device can neither seal nor be sealed to. Nodes refuse such a
+  /// certificate when it is handed in; a later version may offer further suites beside it.
+  package var speaksSuiteOne: Bool { body.suites.contains(Suite.one.rawValue) }
 }
 
 /// A device list whose identity signature holds.

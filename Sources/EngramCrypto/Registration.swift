@@ -44,6 +44,7 @@ package struct VerifiedRegistration: Sendable {
     guard list.body.address == body.address, list.body.identity == body.identity,
       list.body.isActive(certificate.kid), prekey.body.kind == .signed
     else { throw .inconsistent(.badCertificate) }
+    guard certificate.speaksSuiteOne else { throw .inconsistent(.unknownSuite) }
     guard certificate.isValid(atMs: nowMs), list.isValid(atMs: nowMs), prekey.isValid(atMs: nowMs) else {
       throw .inconsistent(.badCertificate)
     }

@@ -8,12 +8,15 @@ import NIOCore
 /// What a route knows about its request beside the request itself.
 struct APIContext: RequestContext {
   var coreContext: CoreRequestContextStorage
+  private let channel: any Channel
   /// Where the connection lives; envelopes are verified from here.
-  let loop: any EventLoop
+  var loop: any EventLoop { channel.eventLoop }
+  /// Who is at the other end, as far as the transport says.
+  var remoteAddress: SocketAddress? { channel.remoteAddress }
 
   init(source: ApplicationRequestContextSource) {
     coreContext = CoreRequestContextStorage(source: source)
-    loop = source.channel.eventLoop
+    channel = source.channel
   }
 }
 

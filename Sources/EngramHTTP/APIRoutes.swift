@@ -17,14 +17,24 @@ func apiRouter(_ edge: Edge) -> Router<APIContext> {
   return router
 }
 
-/// Without authentication: what load balancers, monitoring and new clients need to know.
+/// Without authentication: what load balancers, monitoring and new clients need to know. Figures, and why the
+/// node is not ready, are for those to whom the operator opened `/metrics`.
 private func addOpenRoutes(to router: Router<APIContext>, _ edge: Edge) {
   router.get("healthz") { _, _ in response(.ok, .text, Array("ok\n".utf8)) }
-  router.get("readyz") { _, _ in
-    guard edge.isReady else { throw Problem(edge.isDraining ? .shuttingDown : .storageFailed) }
-    return response(.ok, .text, Array("ready\n".utf8))
+  let access = edge.settings.metrics
+  router.get("readyz") { _, context in
+    guard !edge.isReady else { return response(.ok, .text, Array("ready\n".utf8)) }
+    guard access.admits(context.remoteAddress) else {
+      return response(.serviceUnavailable, .text, Array("not ready\n".utf8))
+    }
+    throw Problem(edge.isDraining ? .shuttingDown : .storageFailed)
   }
-  router.get("metrics") { _, _ in response(.ok, .metrics, Array(metricsText(edge.samples()).utf8)) }
+  router.get("metrics") { _, context in
+    guard access.admits(context.remoteAddress) else {
+      throw Problem(.notPermitted, hint: "the operator decides with `metrics` in [node]")
+    }
+    return response(.ok, .metrics, Array(metricsText(edge.samples()).utf8))
+  }
   router.get("api/v1/node") { _, _ in
     let identity = edge.node.identity
     return response(
@@ -35,14 +45,16 @@ private func addOpenRoutes(to router: Router<APIContext>, _ edge: Edge) {
 
 private func addIdentityRoutes(to api: RouterGroup<APIContext>, _ edge: Edge) {
   // The invite in the request is the authentication.
-  api.post("agents/register") { request, _ in
+  api.post("agents/register") { request, context in
+    try edge.admitSignIn(context)
     try MediaType.registration.require(in: request.headers)
     return try await edge.body(of: request, max: HTTPLimits.registrationBytesMax) { bytes in
       response(.created, .directory, try value(await edge.register(bytes)))
     }
   }
   // Authenticated by a token of the device, not by a session.
-  api.post("sessions") { request, _ in
+  api.post("sessions") { request, context in
+    try edge.admitSignIn(context)
     guard let token = bearerToken(request.headers) else { throw Problem(.tokenInvalid) }
     return response(.created, .json, jsonBytes(SessionDocument(try value(await edge.openSession(token)))))
   }

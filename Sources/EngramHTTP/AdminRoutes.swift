@@ -13,6 +13,8 @@ struct AdminParts: Sendable {
   let peers: AdminPeers
   let version: String
   let metrics: HTTPMetrics
+  /// Of the whole node, as on the public port.
+  let samples: @Sendable () -> [MetricSample]
   let log: Logger
 }
 
@@ -20,6 +22,7 @@ struct AdminParts: Sendable {
 func adminRouter(_ parts: AdminParts) -> Router<BasicRequestContext> {
   let router = Router(context: BasicRequestContext.self)
   router.add(middleware: AnswerMiddleware(metrics: parts.metrics, log: parts.log))
+  router.get("metrics") { _, _ in response(.ok, .metrics, Array(metricsText(parts.samples()).utf8)) }
   let admin = router.group("admin/v1")
   admin.get("status") { _, _ in
     let status = try caught { () throws(ErrorCode) in try parts.node.status() }

@@ -34,10 +34,12 @@ package final class AdminSocket: Sendable {
 
   package init(
     path: String, node: Node, peers: AdminPeers, version: String, group: any EventLoopGroup, log: Logger,
+    samples: @escaping @Sendable () -> [MetricSample] = { [] },
     peerUser: @escaping @Sendable (any Channel) -> EventLoopFuture<UInt32> = connectedUser
   ) {
     (self.path, self.group, self.peerUser) = (path, group, peerUser)
-    parts = AdminParts(node: node, peers: peers, version: version, metrics: HTTPMetrics(), log: log)
+    parts = AdminParts(
+      node: node, peers: peers, version: version, metrics: HTTPMetrics(), samples: samples, log: log)
     http = HTTPConnection(
       responder: adminRouter(parts).buildResponder(), nowMs: { node.clock.nowMs() }, log: log)
   }

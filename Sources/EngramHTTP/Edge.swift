@@ -13,6 +13,9 @@ package final class Edge: Sendable {
   /// For reads of the store, which must not hold up an event loop.
   let blocking: NIOThreadPool
   let bodies: ByteBudget
+  /// WebSocket messages of which only a part has come.
+  let partials: ByteBudget
+  let signIns: SignInLimiter
   let polls = PollRegistry()
   let connections = ConnectionTable()
   /// Of the program, as `--version` prints it.
@@ -31,6 +34,11 @@ package final class Edge: Sendable {
     (self.version, self.log, self.moreSamples) = (version, log, moreSamples)
     lanes = VerifyLanes(group: group) { bytes, source in node.verify(bytes, from: source) }
     bodies = ByteBudget(bytes: settings.bodyBytesInFlightMax)
+    partials = ByteBudget(bytes: settings.partialBytesMax)
+    signIns = SignInLimiter(
+      AttemptAllowance.Rate(
+        perSecond: settings.signInsPerSecond,
+        burst: settings.signInsPerSecond * HTTPLimits.signInBurstSeconds))
   }
 
   var isDraining: Bool { draining.load(ordering: .acquiring) }
@@ -39,7 +47,8 @@ package final class Edge: Sendable {
   /// False while starting, draining, or when the store no longer takes work.
   var isReady: Bool { !isDraining && node.isReady }
 
-  func samples() -> [MetricSample] {
+  /// What `/metrics` shows.
+  package func samples() -> [MetricSample] {
     let fromNode = node.metrics.samples().map {
       MetricSample("engram_\($0.name)_total", .counter, labels: $0.labels, Double($0.value))
     }

@@ -19,6 +19,17 @@ package enum HTTPLimits {
   /// Fragments of one WebSocket message: 6 KiB each when the message is as large as it may be.
   static let fragmentsMax = 4_096
 
+  /// What a connection may have of an unfinished message before it draws on the bytes of all: with it a
+  /// message of the usual size gets through however many large ones are under way. 10,000 connections hold
+  /// 160 MiB so.
+  static let partialBytesFree = 16 << 10
+  /// Drawn at a time, so that a large message does not take the lock for each read.
+  static let partialBytesStep = 64 << 10
+  /// Of `signInsPerSecond` that may come at once: all clients of an organisation after a restart.
+  static let signInBurstSeconds = 20
+  /// Addresses whose sign-ins are remembered one by one, about 100 bytes each; others share one allowance.
+  static let signInSourcesMax = 16_384
+
   /// Items of one answer or push.
   static let itemsPerReadMax = 256
   /// Bytes of one answer or push; a single larger item still goes out alone.
@@ -73,6 +84,11 @@ package struct ListenerSettings: Sendable {
   package var drainTimeout = TimeAmount.seconds(10)
   /// Request bodies held in memory by all connections together.
   package var bodyBytesInFlightMax = 256 << 20
+  /// WebSocket messages of which only a part has come, held in memory by all connections together.
+  package var partialBytesMax = 256 << 20
+  /// Registrations and session openings from one address, on average.
+  package var signInsPerSecond = 50
+  package var metrics = MetricsAccess.local
 
   package init(host: String, port: Int) { (self.host, self.port) = (host, port) }
 }

@@ -50,6 +50,8 @@ package final class HTTPMetrics: Sendable {
   let realtimeClosedByUs = EventCounter()
   let envelopesIn = EventCounter()
   let longPolls = EventCounter()
+  let signInsLimited = EventCounter()
+  let partialsRefused = EventCounter()
 
   package init() {}
 
@@ -85,6 +87,8 @@ package final class HTTPMetrics: Sendable {
       ("engram_http_timeouts_total", timeouts),
       ("engram_http_refused_requests_total", refusedRequests),
       ("engram_http_long_polls_total", longPolls),
+      ("engram_http_sign_ins_limited_total", signInsLimited),
+      ("engram_realtime_partials_refused_total", partialsRefused),
       ("engram_http_envelopes_total", envelopesIn),
       ("engram_realtime_frames_received_total", realtimeFramesIn),
       ("engram_realtime_items_sent_total", realtimeItemsOut),

@@ -77,6 +77,8 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
     switch error {
     case NIOWebSocketError.invalidFrameLength: end(.tooLarge, .messageTooLarge)
     case is NIOWebSocketError: end(.malformed, .protocolError)
+    // RFC 6455 has no "try again later" among its own codes; 1013 is registered with IANA for it.
+    case is PartialBytesExhausted: end(.overloaded, .unknown(1013))
     default: context.close(promise: nil)
     }
   }

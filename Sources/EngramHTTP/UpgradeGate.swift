@@ -132,9 +132,11 @@ final class UpgradeGate: ChannelInboundHandler, RemovableChannelHandler {
 
   private func enterWebSocket(_ handler: RealtimeHandler, _ context: ChannelHandlerContext) throws {
     let operations = context.pipeline.syncOperations
+    let partial = PartialBytes(edge.partials)
     try operations.addHandlers([
-      WebSocketFrameEncoder(),
-      ByteToMessageHandler(WebSocketFrameDecoder(maxFrameSize: HTTPLimits.batchBytesMax)), handler,
+      WebSocketFrameEncoder(), PartialBytesEntry(partial, edge.metrics),
+      ByteToMessageHandler(WebSocketFrameDecoder(maxFrameSize: HTTPLimits.batchBytesMax)),
+      PartialBytesExit(partial), handler,
     ])
     try context.channel.syncOptions?.setOption(.allowRemoteHalfClosure, value: false)
     edge.connections.set(.realtime, for: context.channel)

@@ -136,6 +136,7 @@ extension Node {
       )
     } catch { return completion(error.code) }
     guard certificate.body.address.node == peer else { return completion(.wrongHome) }
+    guard certificate.speaksSuiteOne else { return completion(.unknownSuite) }
     guard list.body.address == certificate.body.address, list.body.identity == certificate.body.identity,
       certificate.isValid(atMs: clock.nowMs())
     else { return completion(.badCertificate) }

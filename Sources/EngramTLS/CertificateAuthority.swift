@@ -65,6 +65,7 @@ public final class CertificateAuthority {
     let authority = CertificateAuthority(owning: certificate, key: key)
     guard X509_check_private_key(certificate, key) == 1 else { throw .keyMismatch }
     guard X509_check_ca(certificate) == 1 else { throw .trustAnchorUnreadable }
+    try PEMFile.checkPrivate(keyPath)
     return authority
   }
 

@@ -30,6 +30,13 @@ enum PEMFile {
     }
   }
 
+  /// Refuses the file of a key that group or others may touch, as ssh does: whoever can read it can be us.
+  static func checkPrivate(_ path: String) throws(TLSSetupError) {
+    var status = stat()
+    guard stat(path, &status) == 0 else { throw .privateKeyUnreadable }
+    guard status.st_mode & 0o077 == 0 else { throw .privateKeyExposed }
+  }
+
   /// Writes an unencrypted PKCS#8 key. The bytes pass through OpenSSL's wiped memory, never through a Swift
   /// array.
   static func write(key: OpaquePointer, to path: String, replacing: Bool) throws(TLSSetupError) {

@@ -61,6 +61,7 @@ public final class TLSContext: @unchecked Sendable {
       throw mismatch ? .keyMismatch : .privateKeyUnreadable
     }
     guard SSL_CTX_check_private_key(pointer) == 1 else { throw .keyMismatch }
+    try PEMFile.checkPrivate(identity.keyPath)
   }
 
   // MARK: - Application protocols

@@ -55,6 +55,8 @@ public enum TLSSetupError: Error, Sendable, Hashable {
   /// Certificate and private key do not belong together; while files are being replaced this may be
   /// momentary, so a reload may be repeated.
   case keyMismatch
+  /// The private key file can be read by others than its owner; `chmod 600` mends it.
+  case privateKeyExposed
   /// The private key file is missing, is not PEM, or is encrypted.
   case privateKeyUnreadable
   /// The PEM text holds no certificate authority.

@@ -67,7 +67,7 @@ final class NodeService: Sendable {
     peers = PeerBook(configuration.peers, configPath: configPath, federation: federation)
     admin = AdminSocket(
       path: configuration.adminSocketPath, node: node, peers: peers.administration, version: softwareVersion,
-      group: group, log: log)
+      group: group, log: log, samples: { edge.samples() })
   }
 
   /// Starts everything and returns the port that is bound. Peers come first, so that a client's first message
@@ -162,7 +162,8 @@ private struct TLSSides {
     } catch {
       throw Failure(
         .configuration, "the certificate or its key cannot be used: \(error)",
-        hint: "see certificate and private_key in [node]")
+        hint: error == .privateKeyExposed
+          ? "chmod 600 \(configuration.privateKeyPath)" : "see certificate and private_key in [node]")
     }
   }
 }
@@ -193,6 +194,13 @@ extension ListenerSettings {
   init(_ configuration: NodeConfiguration) {
     self.init(host: configuration.listen.host, port: configuration.listen.port)
     connectionsMax = configuration.limits.webSocketConnectionsMax
+    signInsPerSecond = configuration.limits.signInsPerSecond
+    metrics =
+      switch configuration.metrics {
+      case .local: .local
+      case .off: .off
+      case .open: .open
+      }
     drainTimeout = TimeAmount(configuration.limits.drainTime)
   }
 }

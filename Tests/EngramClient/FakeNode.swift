@@ -33,6 +33,8 @@ final class FakeNode: Sendable {
     /// Changes a directory answer before it is signed.
     var twist: (@Sendable (inout DirectoryAnswerBody) -> Void)?
     var isWithoutCertificates = false
+    /// Calls every device list stale.
+    var refusesLists = false
   }
 
   struct LiveSession {
@@ -97,6 +99,7 @@ final class FakeNode: Sendable {
     case ("POST", ["sessions"]): return openSession(request)
     case ("GET", let parts) where parts.first == "directory": return directory(parts[1])
     case ("PUT", let parts) where parts.last == "prekeys": return putPrekey(request)
+    case ("PUT", let parts) where parts.last == "device-list": return putDeviceList(request)
     case ("POST", let parts) where parts.last == "messages":
       guard let batch = try? splitBatch(request.body[...]) else { return problem(400, .malformed) }
       return NodeReply(status: 200, body: ItemOutcome.encode(batch.map { accept(Array($0)) }))
@@ -182,6 +185,24 @@ final class FakeNode: Sendable {
       }
     }
     return NodeReply(status: 204, body: [])
+  }
+
+  /// As a node judges it: signed by the client's identity, newer than the known one, valid now.
+  private func putDeviceList(_ request: NodeRequest) -> NodeReply {
+    guard let kid = kid(of: request) else { return problem(401, .sessionExpired) }
+    let now = clock.nowMs
+    guard request.headers.contains(where: { $0.value == "application/vnd.engram.device-list" }),
+      let list = try? DeviceList(verifying: request.body), list.isValid(atMs: now), list.body.isActive(kid)
+    else { return problem(422, .badCertificate) }
+    let isNewer = state.withLock { state in
+      guard let member = state.members[list.body.address],
+        let known = try? DeviceList(verifying: member.list),
+        known.body.identity == list.body.identity, known.body.version < list.body.version, !state.refusesLists
+      else { return false }
+      state.members[list.body.address]?.list = list.bytes
+      return true
+    }
+    return isNewer ? NodeReply(status: 204, body: []) : problem(422, .staleDeviceList)
   }
 
   // MARK: Messages
@@ -358,7 +379,7 @@ final class TestWorld: Sendable {
     let (store, account, keys) = try EngramClient.openHome(folder + "/" + name, nil)
     return EngramClient(
       core: ClientCore(
-        store: store, account: account, device: keys.device, transport: node.transport,
+        store: store, account: account, keys: keys, transport: node.transport,
         nowMs: { [clock] in clock.nowMs }))
   }
 }

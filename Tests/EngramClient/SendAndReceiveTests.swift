@@ -166,6 +166,54 @@ struct SendAndReceiveTests {
     #expect(try await bob.receive().map(text) == ["to the old key"])
   }
 
+  @Test("a device list is signed anew long before it runs out")
+  func deviceListRenewal() async throws {
+    let day: UInt64 = 24 * 3_600_000
+    func published() throws -> DeviceList {
+      let list = world.globex.state.withLock { $0.members[bob.core.account.address]?.list }
+      return try DeviceList(verifying: try #require(list))
+    }
+    func own() async throws -> [UInt8] { try await bob.core.read { try $0.account().deviceList } }
+    let first = try published()
+    world.clock.advance(ms: 9 * day)
+    try await bob.core.maintain()
+    #expect(try published().bytes == first.bytes, "control: not before its time")
+    world.clock.advance(ms: day)
+    await bob.core.maintainIfDue()
+    let second = try published()
+    #expect(second.body.version == 2 && second.body.identity == first.body.identity)
+    #expect(second.body.validUntilMs == world.clock.nowMs + 30 * day)
+    #expect(second.body.entries == first.body.entries)
+    #expect(try await own() == second.bytes)
+    world.clock.advance(ms: 25 * day)
+    _ = try await bob.receive()
+    #expect(try published().body.version == 3, "every reception looks after it")
+    // 35 days after the first lists: nobody would believe those any more.
+    _ = try await alice.send(to: [bob.address], body: [1])
+    #expect(try await bob.receive().map(\.body) == [[1]])
+  }
+
+  @Test("a renewed device list whose answer got lost is found out from the node")
+  func deviceListAnswerLost() async throws {
+    let account = bob.core.account
+    func published() -> [UInt8]? { world.globex.state.withLock { $0.members[account.address]?.list } }
+    world.clock.advance(ms: 11 * 24 * 3_600_000)
+    _ = try await bob.core.api.bearer()
+    // Of the new prekey and of the list.
+    world.globex.set { $0.answersToLose = 2 }
+    await #expect(throws: EngramError.self) { try await bob.core.maintain() }
+    #expect(published() != account.deviceList)
+    #expect(try await bob.core.read { try $0.account().deviceList } == account.deviceList, "control")
+    world.clock.advance(ms: 1_000)
+    try await bob.core.maintain()
+    #expect(try await bob.core.read { try $0.account().deviceList } == published())
+    // A node that calls the newest list stale is not believed.
+    world.clock.advance(ms: 11 * 24 * 3_600_000)
+    world.globex.set { $0.refusesLists = true }
+    await #expect(throws: EngramError.self) { try await bob.core.maintain() }
+    #expect(try await bob.core.read { try $0.account().deviceList } == published())
+  }
+
   @Test("following hands out what waits and what comes, over dropped connections, once each")
   func follow() async throws {
     for index in 0..<3 { _ = try await alice.send(to: [bob.address], body: [UInt8(index)]) }

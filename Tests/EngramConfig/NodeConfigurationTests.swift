@@ -20,6 +20,8 @@ struct NodeConfigurationTests {
     #expect(configuration.adminSocketPath == folder.path + "/data/admin.sock")
     #expect(configuration.logLevel == .info)
     #expect(configuration.logFormat == .text)
+    #expect(configuration.metrics == .local)
+    #expect(configuration.limits.signInsPerSecond == 50)
     #expect(configuration.limits.envelopeBytesMax == 16 << 20)
     #expect(configuration.limits.ttlMax == .seconds(30 * 86_400))
     #expect(configuration.limits.groupCommitMax == 1000)

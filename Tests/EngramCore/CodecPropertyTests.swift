@@ -82,6 +82,20 @@ struct CodecPropertyTests {
 
 @Suite("Bounds and tables of frames and receipts")
 struct FrameTests {
+  @Test("an ack whose entries do not ascend is refused: nobody is answered twice")
+  func ackOrder() throws {
+    let id = NodeID(.zero)
+    func parse(_ seqs: [UInt64]) throws {
+      let items = seqs.map { AckFrame.Item(seq: $0, outcome: .accepted) }
+      let frame = AckFrame(origin: id, destination: id, epoch: 1, through: 9, items: items)
+      #expect(try AckFrame(parsing: frame.encoded()[...]).items.map(\.seq) == seqs)
+    }
+    for seqs in [[1, 1], [2, 1], [1, 3, 2], [.max, 0]] as [[UInt64]] {
+      #expect(throws: CodecError.nonCanonical) { try parse(seqs) }
+    }
+    for seqs in [[], [1], [1, 2, 7, .max]] as [[UInt64]] { try parse(seqs) }
+  }
+
   @Test("a deliver frame with no envelope, too many, or a number that would overflow is refused")
   func deliver() throws {
     let id = NodeID(.zero)

@@ -99,7 +99,7 @@ struct StructureCodec: Sendable, CustomTestStringConvertible {
           origin: $0.nodeID(), destination: $0.nodeID(), epoch: $0.integer(), through: $0.integer(),
           items: $0.array(upTo: 4) {
             AckFrame.Item(seq: $0.integer(), outcome: $0.outcome(), code: $0.code(), receipt: $0.shortBytes())
-          })
+          }.sorted { $0.seq < $1.seq })
       }, encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
     StructureCodec(
       "receipts", endsAnywhere: true,

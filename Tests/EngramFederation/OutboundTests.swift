@@ -120,7 +120,7 @@ struct OutboundTests {
 
   @Test("an ack for what was never sent, or was answered before, ends the link")
   func strangeAcks() throws {
-    for seqs in [[4], [1, 1], [2, 9]] as [[UInt64]] {
+    for seqs in [[4], [1, 1], [2, 1], [2, 9]] as [[UInt64]] {
       var link = try TestLink.established()
       link.rows(1...3)
       link.acknowledge(seqs, through: 3)
@@ -128,8 +128,9 @@ struct OutboundTests {
     }
     var link = try TestLink.established()
     link.rows(1...3)
-    link.acknowledge([3, 1, 2], through: 3)
-    #expect(link.end == nil, "the control: any order is fine")
+    link.acknowledge([3], through: 0)
+    link.acknowledge([1, 2], through: 3)
+    #expect(link.end == nil, "the control: frames may come in any order")
   }
 
   @Test("an ack of another numbering or for another pair of nodes ends the link")

@@ -75,6 +75,15 @@ struct FederationPathTests {
     }
   }
 
+  @Test("a peer's device that does not speak suite 1 is not learned")
+  func foreignSuite() throws {
+    func learn(_ device: TestDevice) -> ErrorCode {
+      globex.wait { globex.node.learn(device.certificateItem, from: acme.node.identity.name, completion: $0) }
+    }
+    #expect(try learn(alice.speaking([2])) == .unknownSuite)
+    #expect(try learn(alice.speaking([1, 2])) == .none, "control")
+  }
+
   @Test("a peer delivers for its own clients only")
   func foreignSender() throws {
     let mallory = try TestDevice("mallory@elsewhere.example")

@@ -53,6 +53,17 @@ struct IdentityTests {
     #expect(code(register(alice, invite)) == .none)
   }
 
+  @Test("a device that does not speak suite 1 cannot register")
+  func foreignSuite() throws {
+    let invite = try fixture.invite("alice")
+    func register(suites: [UInt8]) throws -> ErrorCode {
+      let request = try alice.speaking(suites).registration(node: fixture.node.identity.id, invite: invite)
+      return code(fixture.wait { fixture.node.register(request.encoded(), completion: $0) })
+    }
+    #expect(try register(suites: [2]) == .unknownSuite)
+    #expect(try register(suites: [1, 2]) == .none, "control: a further suite does no harm")
+  }
+
   @Test("a session token is used once, for this node, and not after its time")
   func tokens() throws {
     _ = try fixture.join(alice)

@@ -1,5 +1,6 @@
 import EngramTLS
 import Foundation
+import Glibc
 import Testing
 
 @Suite("Certificate authority")
@@ -92,6 +93,30 @@ struct CertificateAuthorityTests {
     #expect(throws: TLSSetupError.certificateUnreadable) { try context(pki.path("no"), leaf.keyPath) }
     #expect(throws: TLSSetupError.privateKeyUnreadable) {
       try context(leaf.certificateChainPath, pki.path("no"))
+    }
+  }
+
+  @Test("a private key that others can read is refused; a certificate may be read by all")
+  func exposedKeys() throws {
+    try pki.authority("home")
+    let leaf = try pki.leaf("leaf", under: "home", dns: ["home.example"])
+    func context() throws {
+      _ = try TLSContext(.server(identity: leaf, applicationProtocols: ["http/1.1"]))
+    }
+    func load() throws {
+      _ = try CertificateAuthority.load(
+        certificatePath: pki.path("home.ca.pem"), keyPath: pki.path("home.ca.key"))
+    }
+    for mode: mode_t in [0o640, 0o604, 0o660, 0o601] {
+      try #require(chmod(leaf.keyPath, mode) == 0 && chmod(pki.path("home.ca.key"), mode) == 0)
+      #expect(throws: TLSSetupError.privateKeyExposed) { try context() }
+      #expect(throws: TLSSetupError.privateKeyExposed) { try load() }
+    }
+    for mode: mode_t in [0o600, 0o400] {
+      try #require(chmod(leaf.keyPath, mode) == 0 && chmod(pki.path("home.ca.key"), mode) == 0)
+      try #require(chmod(leaf.certificateChainPath, 0o644) == 0)
+      try context()
+      try load()
     }
   }
 

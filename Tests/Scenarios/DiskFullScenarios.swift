@@ -45,7 +45,8 @@ private final class SmallDisk {
 
 @Suite("the disk is full", .serialized, .timeLimit(.minutes(5)))
 struct DiskFullScenarios {
-  /// Somebody else fills the disk at once, or the node does so itself, with its log and database at their largest.
+  /// Somebody else fills the disk at once, or the node does so itself, with its log and database at their
+  /// largest.
   @Test(
     "new work is refused, reads and drains go on, and what was acknowledged is there afterwards",
     arguments: [0, 40])

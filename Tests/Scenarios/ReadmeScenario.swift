@@ -14,8 +14,8 @@ struct ReadmeScenario {
     return blocks.joined(separator: "\n").split(separator: "\n").map(String.init)
   }
 
-  /// What a person adds: the programs are built already, ports may be taken, a node takes a moment to start and a
-  /// message to arrive, the token is copied from the invite, and the terminal asks for a passphrase.
+  /// What a person adds: the programs are built already, ports may be taken, a node takes a moment to start
+  /// and a message to arrive, the token is copied from the invite, and the terminal asks for a passphrase.
   private func script(_ lines: [String], ports: (Int, Int), home: String) -> String {
     let programs = URL(fileURLWithPath: Program.node.path).deletingLastPathComponent().path
     var script = [
@@ -43,7 +43,8 @@ struct ReadmeScenario {
         script.append("for _ in $(seq 300); do \(ask) && break; sleep 0.1; done")
       }
     }
-    return (script + ["kill %1 %2", "wait %1", "wait %2", "trap - EXIT", "echo the end"]).joined(separator: "\n")
+    return (script + ["kill %1 %2", "wait %1", "wait %2", "trap - EXIT", "echo the end"]).joined(
+      separator: "\n")
   }
 
   @Test("an administrator who types what it says ends with a message on the other side")

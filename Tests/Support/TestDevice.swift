@@ -18,9 +18,10 @@ package struct TestDevice: Sendable {
   /// - Parameters:
   ///   - others: further active devices that the device list names.
   ///   - listVersion: version of the device list.
+  ///   - suites: what the certificate says that the device speaks.
   package init(
     _ address: String, device: String = "main", nowMs: UInt64 = TestTime.startMs, others: [Kid] = [],
-    state: DeviceState = .active, listVersion: UInt64 = 1
+    state: DeviceState = .active, listVersion: UInt64 = 1, suites: [UInt8] = [Suite.one.rawValue]
   ) throws {
     self.address = try Address(address)
     identity = signingKey(named: address)
@@ -30,7 +31,7 @@ package struct TestDevice: Sendable {
       verifying: DeviceCertificate.issue(
         DeviceCertificateBody(
           address: self.address, identity: identity.publicKey, signing: key.publicKey, serial: 1,
-          notBeforeMs: nowMs, notAfterMs: nowMs + 365 * TestTime.dayMs),
+          notBeforeMs: nowMs, notAfterMs: nowMs + 365 * TestTime.dayMs, suites: suites),
         identity: identity, device: key))
     var entries = others.map { DeviceListBody.Entry(kid: $0, state: .active, sinceMs: nowMs) }
     entries.append(DeviceListBody.Entry(kid: certificate.kid, state: state, sinceMs: nowMs))
@@ -56,6 +57,11 @@ package struct TestDevice: Sendable {
       kind: .oneTime, address: address, device: key, notBeforeMs: nowMs,
       notAfterMs: nowMs + 7 * TestTime.dayMs)
     return (secret, try Prekey(verifying: bytes, by: certificate))
+  }
+
+  /// The same device with a certificate that names other suites.
+  package func speaking(_ suites: [UInt8]) throws -> TestDevice {
+    try TestDevice(address.text, nowMs: certificate.body.notBeforeMs, suites: suites)
   }
 
   /// What nodes store about a sender and hand on before its first envelope.
