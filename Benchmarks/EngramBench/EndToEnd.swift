@@ -22,7 +22,7 @@ struct EndToEnd {
   func run(batch: Int, window: Int) async throws -> Figures {
     let progress = Progress(window: window)
     let reader = Reader(stage: stage, progress: progress)
-    let sealer = Sealer(stage: stage, progress: progress, bodyBytes: options.bodyBytes, batch: batch)
+    let sealer = try Sealer(stage: stage, progress: progress, bodyBytes: options.bodyBytes, batch: batch)
     let senderLink = try await stage.senderLink(on: loop) { sealer.received($0) }
     let recipientLink = try await stage.recipientLink(on: loop) { reader.received($0) }
     sealer.start(on: senderLink)

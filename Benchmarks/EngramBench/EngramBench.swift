@@ -116,6 +116,7 @@ enum Scenario: String, CaseIterable, ExpressibleByArgument {
   case twoNodes = "two-nodes"
   case twoNodesAcknowledged = "two-nodes-acknowledged"
   case endToEnd = "end-to-end"
+  case sdk
   case latency
   case idle
 }

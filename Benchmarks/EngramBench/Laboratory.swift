@@ -24,6 +24,7 @@ final class Laboratory {
     case .twoNodesAcknowledged: try await [closedLoop(scenario, isFederated: true, acknowledging: true)]
     case .oneNodePost: try await [posting(scenario)]
     case .endToEnd: try await [endToEnd(scenario)]
+    case .sdk: try await [sdk(scenario)]
     case .latency: try await latency(after: earlier)
     case .idle: try await [idle(scenario)]
     }
@@ -70,6 +71,15 @@ final class Laboratory {
       }
     }
     return ScenarioResult(scenario.rawValue, "batch≤\(options.batch) window=\(window)", runs: runs)
+  }
+
+  /// Batches as large as one transaction of the library takes.
+  private func sdk(_ scenario: Scenario) async throws -> ScenarioResult {
+    let (batch, window) = (200, command.federationWindow / 4)
+    let runs = try await repeated(scenario.rawValue) {
+      try await SDKRun(options: options, batch: batch, window: window).run()
+    }
+    return ScenarioResult(scenario.rawValue, "batch=\(batch) window=\(window)", runs: runs)
   }
 
   /// Both with one node and with two, at each rate.

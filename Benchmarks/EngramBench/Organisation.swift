@@ -15,6 +15,9 @@ final class Organisation: Sendable {
   let nodeID: NodeID
   let pid: Int32
   let endpoint: Endpoint
+  let port: Int
+  /// PEM, for clients.
+  let caFile: String
   let api: HTTPClient
   private let admin: HTTPClient
   private let process: Process
@@ -30,6 +33,8 @@ final class Organisation: Sendable {
     self.binary = binary
     self.directory = directory
     nodeID = try NodeID(parsing: created.nodeId)
+    self.port = port
+    caFile = created.ca
     endpoint = .tls(host: "127.0.0.1", port: port, caFile: created.ca)
     process = try Self.serve(binary, config: created.config, log: "\(directory)/log")
     pid = process.processIdentifier
@@ -114,17 +119,21 @@ final class Organisation: Sendable {
 
   // MARK: - Clients
 
-  /// Registers a device through the public API, with an invite of the administrator.
-  func register(_ device: Device) async throws {
-    let name = device.address.text.prefix { $0 != "@" }
+  /// A one-time token for a new client.
+  func invite(_ name: String) async throws -> String {
     let answer = try await ask(
       "POST", "clients/invite", body: Array(#"{"name":"\#(name)","ttl_hours":1}"#.utf8))
-    let invite = try JSONDecoder().decode(Invite.self, from: Data(answer))
+    return try JSONDecoder().decode(Invite.self, from: Data(answer)).token
+  }
+
+  /// Registers a device through the public API, with an invite of the administrator.
+  func register(_ device: Device) async throws {
+    let invite = try await invite(String(device.address.text.prefix { $0 != "@" }))
     let response = try await api.send(
       WireRequest(
         "POST", "/api/v1/agents/register",
         headers: [WireHeader("content-type", "application/vnd.engram.registration")],
-        body: device.registration(node: nodeID, invite: invite.token)))
+        body: device.registration(node: nodeID, invite: invite)))
     guard response.status == 201 else {
       throw BenchError("\(device.address) was not registered: \(response.status) \(text(response.body))")
     }

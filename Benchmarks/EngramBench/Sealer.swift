@@ -14,10 +14,13 @@ final class Sealer: Sendable {
   private let bodyBytes: Int
   private let batch: Int
   private let receipts = DispatchQueue(label: "bench.receipts")
-  private let roots = Mutex<Set<BatchRoot>>([])
+  /// One signature covers a whole batch of a node's receipts: it is checked once.
+  private let roots = ReceiptRoots()
+  private let keys: (home: VerifyingKey, destination: VerifyingKey)
   private let link = Mutex<WebSocketConnection?>(nil)
 
-  init(stage: Stage, progress: Progress, bodyBytes: Int, batch: Int) {
+  init(stage: Stage, progress: Progress, bodyBytes: Int, batch: Int) throws {
+    keys = (try VerifyingKey(stage.home.nodeID.key), try VerifyingKey(stage.destination.nodeID.key))
     (self.stage, self.progress, self.bodyBytes, self.batch) = (stage, progress, bodyBytes, batch)
   }
 
@@ -107,43 +110,16 @@ final class Sealer: Sendable {
     }
     switch (body.role, body.state) {
     case (.homeNode, .accepted):
-      try verify(receipt, bytes, key: stage.home.nodeID.key)
+      _ = try VerifiedReceipt(receipt, bytes: bytes, key: keys.home, roots: roots)
       progress.update { $0.accepted += 1 }
     case (.recipientNode, .admitted):
-      try verify(receipt, bytes, key: stage.destination.nodeID.key)
+      _ = try VerifiedReceipt(receipt, bytes: bytes, key: keys.destination, roots: roots)
       progress.update { $0.admitted += 1 }
     case (.device, .processed):
-      try verify(receipt, bytes, key: stage.recipient.key.publicKey)
+      _ = try VerifiedReceipt(receipt, bytes: bytes, key: stage.recipient.certificate.key)
       progress.update { $0.processed += 1 }
       progress.giveRoom(1)
     default: throw BenchError("a receipt says \(body.state.name) with code \(body.code.name)")
     }
   }
-
-  /// One signature covers a whole batch of a node's receipts: it is checked once, the others by their path to
-  /// the same root under the same signature.
-  private func verify(_ receipt: UnverifiedReceipt, _ bytes: [UInt8], key: SigningPublicKey) throws {
-    let root = MerkleTree<Digest>.root(
-      from: tagged("receipt", receipt.bodyBytes[...]), index: Int(receipt.index), count: Int(receipt.count),
-      path: receipt.path
-    ) { tagged("receipt-node", $0.bytes[...], $1.bytes[...]) }
-    guard let root, receipt.body.issuerKey == key else { throw SignatureError.badSignature }
-    let batch = BatchRoot(key: key, root: root, count: receipt.count, signature: receipt.signature)
-    if roots.withLock({ $0.contains(batch) }) { return }
-    _ = try VerifiedReceipt(receipt, bytes: bytes, expectedKey: key)
-    guard receipt.count > 1 else { return }
-    roots.withLock { roots in
-      // Batches arrive close together; a few are alive at a time.
-      if roots.count > 256 { roots.removeAll() }
-      roots.insert(batch)
-    }
-  }
-}
-
-/// What a batch signature covers.
-private struct BatchRoot: Hashable, Sendable {
-  let key: SigningPublicKey
-  let root: Digest
-  let count: UInt32
-  let signature: [UInt8]
 }

@@ -28,7 +28,7 @@ extension ClientCore {
     }
     for start in stride(from: 0, to: ready.count, by: ClientLimits.sealedPerCommit) {
       let chunk = Array(ready[start..<min(start + ClientLimits.sealedPerCommit, ready.count)])
-      for (id, error) in try await seal(chunk) { outcomes[id] = .refused(error) }
+      for (id, error) in try await seal(chunk, wereQueued: false) { outcomes[id] = .refused(error) }
     }
     do { try await transmitWaiting() } catch {
       let error = EngramError(error)
@@ -64,19 +64,23 @@ extension ClientCore {
 
   /// Step 3. A crash before the commit leaves nothing; after it, the next run transmits.
   /// - Returns: drafts that cannot be sealed as they are.
-  func seal(_ batch: [(draft: Draft, devices: [SealableDevice])]) async throws -> [MessageID: EngramError] {
+  func seal(
+    _ batch: [(draft: Draft, devices: [SealableDevice])], wereQueued: Bool
+  ) async throws -> [MessageID: EngramError] {
     let (address, device, now) = (account.address, device, nowMs())
     return try await commit { rows in
       var refused: [MessageID: EngramError] = [:]
+      var chains: [Kid: ChainPosition] = [:]
       for (draft, devices) in batch {
         do {
-          try rows.sealAndKeep(draft, for: devices, from: address, device: device, nowMs: now)
+          try rows.sealAndKeep(draft, for: devices, from: address, device: device, &chains, nowMs: now)
         } catch let error as SealError {
           refused[draft.messageID] = EngramError(
             .badInput, name: "cannot-seal", "the message cannot be sealed for these recipients (\(error))")
         }
-        try rows.dequeue(draft.messageID)
+        if wereQueued { try rows.dequeue(draft.messageID) }
       }
+      for (kid, next) in chains { try rows.advanceChain(to: kid, next: next) }
       return refused
     }
   }
@@ -92,7 +96,7 @@ extension ClientCore {
         continue
       }
       switch await devices(of: draft, &resolved) {
-      case .success(let devices): _ = try? await seal([(draft, devices)])
+      case .success(let devices): _ = try? await seal([(draft, devices)], wereQueued: true)
       case .failure(let error):
         try? await commit { try $0.noteQueued(draft.messageID, code: error.registered) }
       }
@@ -127,27 +131,27 @@ extension ClientCore {
   private func settle(
     _ rows: [OutboxRow], _ outcomes: [ItemOutcome]
   ) async throws -> (accepted: Int, later: EngramError?) {
-    let judge = ReceiptJudge(account: account, credentials: credentials)
-    let now = nowMs()
+    let (account, credentials, now) = (account, credentials, nowMs())
     return try await commit { transaction in
+      var judge = ReceiptJudge(account: account, credentials: credentials)
       var accepted = 0
       var later: EngramError?
       for (row, outcome) in zip(rows, outcomes) {
         switch outcome.outcome {
         case .accepted, .duplicate:
-          let isProven = try transaction.keep(outcome.receipt, about: row, judge: judge)
+          let isProven = try transaction.keep(outcome.receipt, about: row, judge: &judge)
           if isProven || (outcome.outcome == .duplicate && outcome.receipt.isEmpty) {
-            try transaction.settle(row.messageID, .accepted, code: .none)
+            try transaction.settle(row, .accepted, code: .none)
             accepted += 1
           } else {
             try transaction.raise(
-              .receiptRefused, .badSignature, address: judge.account.address.node.text,
+              .receiptRefused, .badSignature, address: account.address.node.text,
               envelope: row.envelopeID,
               nowMs: now)
             try transaction.noteAttempt(row.messageID, code: .badSignature)
             later = EngramError(.untrusted, .badSignature)
           }
-        case .refused: try transaction.settle(row.messageID, .refused, code: outcome.code)
+        case .refused: try transaction.settle(row, .refused, code: outcome.code)
         case .later:
           try transaction.noteAttempt(row.messageID, code: outcome.code)
           later = EngramError(.unreachable, outcome.code)
@@ -159,9 +163,11 @@ extension ClientCore {
 }
 
 extension ClientTransaction {
-  /// Seals a draft and keeps it with the chains it moves on: one transaction, or nothing.
+  /// Seals a draft and keeps it. The chains it moves on stand in `chains`, to be kept in the same
+  /// transaction.
   func sealAndKeep(
-    _ draft: Draft, for devices: [SealableDevice], from sender: Address, device: SigningKey, nowMs: UInt64
+    _ draft: Draft, for devices: [SealableDevice], from sender: Address, device: SigningKey,
+    _ chains: inout [Kid: ChainPosition], nowMs: UInt64
   ) throws {
     var request = SealRequest(
       messageID: draft.messageID, thread: draft.thread, type: draft.type, createdMs: nowMs,
@@ -171,21 +177,22 @@ extension ClientTransaction {
     request.parent = draft.parent
     request.notBeforeMs = draft.notBeforeMs
     let recipients = try devices.map {
-      SealRecipient($0.prekey, chain: try nextPosition(to: $0.certificate.kid))
+      SealRecipient(
+        $0.prekey, chain: try chains[$0.certificate.kid] ?? nextPosition(to: $0.certificate.kid))
     }
     let sealed = try seal(request, from: sender, for: recipients, device: device)
     try insertSealed(
       draft.messageID, envelope: sealed.id, bytes: sealed.bytes, createdMs: nowMs, expiresMs: draft.expiresMs)
     for recipient in recipients {
-      try advanceChain(to: recipient.recipient.kid, past: recipient.chain, envelope: sealed.id)
+      chains[recipient.recipient.kid] = ChainPosition(seq: recipient.chain.seq + 1, previous: sealed.id)
     }
   }
 
   /// Keeps the receipt that came with an outcome.
   /// - Returns: true when it is the home node's `accepted` for this very envelope.
-  func keep(_ receipt: [UInt8], about row: OutboxRow, judge: ReceiptJudge) throws -> Bool {
-    guard !receipt.isEmpty, case .success(let verified) = try judge.judge(receipt, in: self),
-      verified.body.envelope == row.envelopeID, verified.body.role == .homeNode
+  func keep(_ receipt: [UInt8], about row: OutboxRow, judge: inout ReceiptJudge) throws -> Bool {
+    guard !receipt.isEmpty, case .success(let verified) = try judge.judge(receipt, about: row, in: self),
+      verified.body.role == .homeNode
     else { return false }
     try insertReceipt(verified)
     return verified.body.state == .accepted

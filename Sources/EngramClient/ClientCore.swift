@@ -168,7 +168,7 @@ final class ClientCore: Sendable {
     func cachedDevices() -> [SealableDevice] {
       guard let cached else { return [] }
       let judged = try? judgeDirectoryAnswer(
-        cached.answer.bytes, about: address, pins: cached.pins, nowMs: now)
+        cached.answer.bytes, about: address, pins: cached.pins, credentials: credentials, nowMs: now)
       return judged?.devices ?? []
     }
     if !fresh, let cached, now < cached.answer.fetchedMs + ClientStoreLimits.directoryFreshMs {
@@ -192,10 +192,11 @@ final class ClientCore: Sendable {
   func lookup(_ address: Address) async throws -> JudgedAnswer {
     let bytes = try await api.directory(address)
     let now = nowMs()
-    let judged = try await commit { rows -> Result<JudgedAnswer, DirectoryRefusal> in
+    let judged = try await commit { [credentials] rows -> Result<JudgedAnswer, DirectoryRefusal> in
       let pins = try rows.directoryPins(for: address)
       do throws(DirectoryRefusal) {
-        let answer = try judgeDirectoryAnswer(bytes, about: address, pins: pins, nowMs: now)
+        let answer = try judgeDirectoryAnswer(
+          bytes, about: address, pins: pins, credentials: credentials, nowMs: now)
         return .success(answer)
       } catch {
         return .failure(error)

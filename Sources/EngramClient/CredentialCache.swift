@@ -11,8 +11,13 @@ final class CredentialCache: Sendable {
   private struct Entries {
     var certificates: [[UInt8]: DeviceCertificate] = [:]
     var lists: [[UInt8]: DeviceList] = [:]
+    /// By their own bytes; the device is part of what they say.
+    var prekeys: [[UInt8]: Prekey] = [:]
+    var keys: [SigningPublicKey: VerifyingKey] = [:]
   }
   private let entries = Mutex(Entries())
+  /// Batches of nodes' receipts that were verified.
+  let roots = ReceiptRoots()
 
   func certificate(_ bytes: [UInt8]) throws(CredentialError) -> DeviceCertificate {
     if let known = entries.withLock({ $0.certificates[bytes] }) { return known }
@@ -32,5 +37,31 @@ final class CredentialCache: Sendable {
       $0.lists[bytes] = list
     }
     return list
+  }
+
+  func prekey(_ bytes: [UInt8], of device: DeviceCertificate) throws(CredentialError) -> Prekey {
+    // A prekey names its device's kid, which is the hash of the key that it was verified with.
+    if let known = entries.withLock({ $0.prekeys[bytes] }), known.body.kid == device.kid,
+      known.body.address == device.body.address
+    {
+      return known
+    }
+    let prekey = try Prekey(verifying: bytes, by: device)
+    entries.withLock {
+      if $0.prekeys.count >= Self.entriesMax { $0.prekeys.removeAll() }
+      $0.prekeys[bytes] = prekey
+    }
+    return prekey
+  }
+
+  /// The key as one that may verify; finding out costs as much as a signature.
+  func key(_ key: SigningPublicKey) throws(SignatureError) -> VerifyingKey {
+    if let known = entries.withLock({ $0.keys[key] }) { return known }
+    let checked = try VerifyingKey(key)
+    entries.withLock {
+      if $0.keys.count >= Self.entriesMax { $0.keys.removeAll() }
+      $0.keys[key] = checked
+    }
+    return checked
   }
 }

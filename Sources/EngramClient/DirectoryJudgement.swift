@@ -52,7 +52,7 @@ enum DirectoryRefusal: Error, Sendable, Equatable {
 /// 5. Certificates belong to that identity and address, and are valid now; devices are active in the list.
 /// 6. Prekeys are signed by their devices and valid now.
 func judgeDirectoryAnswer(
-  _ bytes: [UInt8], about address: Address, pins: DirectoryPins, nowMs: UInt64
+  _ bytes: [UInt8], about address: Address, pins: DirectoryPins, credentials: CredentialCache, nowMs: UInt64
 ) throws(DirectoryRefusal) -> JudgedAnswer {
   let body: DirectoryAnswerBody
   do throws(CredentialError) {
@@ -66,12 +66,12 @@ func judgeDirectoryAnswer(
     throw .refused(.staleDeviceList)
   }
 
-  let list = try judgeList(first.deviceList, of: address, pins: pins, nowMs: nowMs)
+  let list = try judgeList(first.deviceList, of: address, pins: pins, credentials, nowMs: nowMs)
   var certificates: [DeviceCertificate] = []
   var devices: [SealableDevice] = []
   for bundle in body.bundles {
     do throws(CredentialError) {
-      let certificate = try DeviceCertificate(verifying: bundle.certificate)
+      let certificate = try credentials.certificate(bundle.certificate)
       guard certificate.body.address == address, certificate.body.identity == list.body.identity else {
         throw .inconsistent(.badCertificate)
       }
@@ -79,7 +79,7 @@ func judgeDirectoryAnswer(
       guard list.body.isActive(certificate.kid), certificate.isValid(atMs: nowMs),
         !bundle.signedPrekey.isEmpty
       else { continue }
-      let prekey = try Prekey(verifying: bundle.signedPrekey, by: certificate)
+      let prekey = try credentials.prekey(bundle.signedPrekey, of: certificate)
       guard prekey.body.kind == .signed, prekey.body.notBeforeMs <= nowMs + Limits.clockSkewMs,
         nowMs < prekey.body.notAfterMs
       else { continue }
@@ -91,10 +91,10 @@ func judgeDirectoryAnswer(
 }
 
 private func judgeList(
-  _ bytes: [UInt8], of address: Address, pins: DirectoryPins, nowMs: UInt64
+  _ bytes: [UInt8], of address: Address, pins: DirectoryPins, _ credentials: CredentialCache, nowMs: UInt64
 ) throws(DirectoryRefusal) -> DeviceList {
   let list: DeviceList
-  do throws(CredentialError) { list = try DeviceList(verifying: bytes) } catch { throw .refused(error.code) }
+  do throws(CredentialError) { list = try credentials.list(bytes) } catch { throw .refused(error.code) }
   guard list.body.address == address else { throw .refused(.badCertificate) }
   if let pinned = pins.identity, pinned != list.body.identity {
     throw .identityChanged(offered: list.body.identity)

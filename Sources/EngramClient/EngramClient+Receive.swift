@@ -40,6 +40,7 @@ extension EngramClient {
       let ids = envelopeIDs.compactMap { bytes(hex: $0).flatMap { EnvelopeID($0) } }
       let inbound = Inbound(
         account: core.account, device: core.device, credentials: core.credentials, nowMs: core.nowMs())
+      guard !ids.isEmpty else { return }
       let acks = try await core.commit { rows in
         try ids.compactMap { id -> (EnvelopeID, MailboxAck)? in
           guard let row = try rows.acknowledgeable(id) else { return nil }
@@ -48,7 +49,7 @@ extension EngramClient {
           return (id, MailboxAck(seq: row.seq, receipt: receipt))
         }
       }
-      await core.deliver(acks.map(\.1), settling: acks.map(\.0))
+      await core.deliver(acks.map(\.1), settling: acks.map { ($0.0, $0.1.seq) })
     }
   }
 

@@ -129,7 +129,8 @@ extension Registrar {
     let now = nowMs()
     let judged: JudgedAnswer
     do throws(DirectoryRefusal) {
-      judged = try judgeDirectoryAnswer(answer, about: account.address, pins: pins, nowMs: now)
+      judged = try judgeDirectoryAnswer(
+        answer, about: account.address, pins: pins, credentials: core.credentials, nowMs: now)
     } catch { throw EngramError(.untrusted, error.code) }
     guard judged.certificates.contains(where: { $0.bytes == account.certificate }) else {
       throw EngramError(.untrusted, .badCertificate)

@@ -8,7 +8,7 @@ struct InboundResult: Sendable {
   /// To be sent to the node; envelopes that the application has yet to acknowledge are not among them.
   var acks: [MailboxAck] = []
   /// Envelopes among the acks, to be marked as settled once the node has them.
-  var settles: [EnvelopeID] = []
+  var settles: [(id: EnvelopeID, seq: UInt64)] = []
   /// Items that are neither kept for the application nor acknowledged: a person or a later certificate
   /// decides.
   var held = 0
@@ -30,19 +30,45 @@ struct InboundResult: Sendable {
 ///
 /// What cannot be opened is answered with a signed `failed` receipt and remembered as an alarm. Nothing else
 /// goes outward.
+///
+/// Made for one batch, and remembers what it has looked up: nobody else changes it within the transaction.
 struct Inbound {
   let account: AccountRow
   let device: SigningKey
   let credentials: CredentialCache
   let nowMs: UInt64
+  private var judge: ReceiptJudge
+  private var senders: [Kid: KnownSender] = [:]
+  private var chains: [Kid: KnownChain] = [:]
+  private var prekeys: [PrekeyID: PrekeySecret] = [:]
 
-  func process(_ items: [MailboxItem], in rows: ClientTransaction) throws -> InboundResult {
+  /// A device whose certificate, list and pin agree.
+  private struct KnownSender {
+    let certificate: DeviceCertificate
+    let list: DeviceList
+    var isPinned: Bool
+  }
+
+  private struct KnownChain {
+    /// The newest place, 0 for none.
+    var head: ChainPosition
+    var hasGap: Bool
+  }
+
+  init(account: AccountRow, device: SigningKey, credentials: CredentialCache, nowMs: UInt64) {
+    (self.account, self.device, self.credentials, self.nowMs) = (account, device, credentials, nowMs)
+    judge = ReceiptJudge(account: account, credentials: credentials)
+  }
+
+  mutating func process(_ items: [MailboxItem], in rows: ClientTransaction) throws -> InboundResult {
     var result = InboundResult()
     let account = try rows.account()
     for item in items {
       result.highestSeq = max(result.highestSeq, item.seq)
       switch item.kind {
-      case .certificate: try learn(item.payload, in: rows)
+      case .certificate:
+        try learn(item.payload, in: rows)
+        senders.removeAll()
       case .envelope: try admit(item, purgedThroughMs: account.purgedThroughMs, in: rows, &result)
       case .receipt: try apply(item, in: rows, &result)
       }
@@ -77,7 +103,7 @@ struct Inbound {
 
   // MARK: 2 to 8. Envelopes
 
-  private func admit(
+  private mutating func admit(
     _ item: MailboxItem, purgedThroughMs: UInt64, in rows: ClientTransaction, _ result: inout InboundResult
   ) throws {
     let envelope: UnverifiedEnvelope
@@ -103,8 +129,8 @@ struct Inbound {
     case .refused(let code):
       // Nobody is known to have said this, so it must not use up the message id of somebody who may.
       try refuse(header, id, item.seq, code, remember: false, in: rows, &result)
-    case .verified(let verified, let identity):
-      let code = try admitVerified(verified, identity, item.seq, purgedThroughMs, in: rows)
+    case .verified(let verified):
+      let code = try admitVerified(verified, item.seq, purgedThroughMs, in: rows)
       if code == .none {
         result.stored += 1
       } else {
@@ -122,7 +148,7 @@ struct Inbound {
     if known.seq != seq { try rows.updateSeq(id, seq: seq) }
     if let receipt = known.receipt {
       result.acks.append(MailboxAck(seq: seq, receipt: receipt))
-      result.settles.append(id)
+      result.settles.append((id, seq))
     }
     return true
   }
@@ -131,13 +157,17 @@ struct Inbound {
     case held(ErrorCode)
     case identityChanged(offered: SigningPublicKey)
     case refused(ErrorCode)
-    case verified(VerifiedEnvelope, identity: SigningPublicKey)
+    case verified(VerifiedEnvelope)
   }
 
   /// Step 4.
-  private func authenticate(_ envelope: UnverifiedEnvelope, in rows: ClientTransaction) throws -> Authenticity
-  {
+  private mutating func authenticate(
+    _ envelope: UnverifiedEnvelope, in rows: ClientTransaction
+  ) throws -> Authenticity {
     let header = envelope.header
+    if let known = senders[header.senderKid], known.certificate.body.address == header.sender {
+      return verify(envelope, of: known)
+    }
     guard let bytes = try rows.certificate(of: header.senderKid),
       let stored = try rows.deviceList(of: header.sender)
     else { return .held(.unknownDevice) }
@@ -147,22 +177,28 @@ struct Inbound {
       throw ClientStoreError.damaged
     }
     let identity = certificate.body.identity
-    if let pin = try rows.peer(header.sender), pin.identity != identity {
-      return .identityChanged(offered: identity)
-    }
+    let pin = try rows.peer(header.sender)
+    if let pin, pin.identity != identity { return .identityChanged(offered: identity) }
     guard list.body.identity == identity else { return .held(.badCertificate) }
-    guard list.body.isActive(header.senderKid) else { return .refused(.deviceInactive) }
-    guard certificate.isValid(atMs: header.createdMs) else { return .refused(.badCertificate) }
+    let sender = KnownSender(certificate: certificate, list: list, isPinned: pin != nil)
+    if certificate.body.address == header.sender { senders[header.senderKid] = sender }
+    return verify(envelope, of: sender)
+  }
+
+  private func verify(_ envelope: UnverifiedEnvelope, of sender: KnownSender) -> Authenticity {
+    guard sender.list.body.isActive(envelope.header.senderKid) else { return .refused(.deviceInactive) }
+    guard sender.certificate.isValid(atMs: envelope.header.createdMs) else {
+      return .refused(.badCertificate)
+    }
     do throws(CredentialError) {
-      return .verified(try VerifiedEnvelope(envelope, sender: certificate), identity: identity)
+      return .verified(try VerifiedEnvelope(envelope, sender: sender.certificate))
     } catch { return .refused(error.code) }
   }
 
   /// Steps 5 to 8.
   /// - Returns: `none` when the message is kept, or why it is refused.
-  private func admitVerified(
-    _ verified: VerifiedEnvelope, _ identity: SigningPublicKey, _ seq: UInt64, _ purgedThroughMs: UInt64,
-    in rows: ClientTransaction
+  private mutating func admitVerified(
+    _ verified: VerifiedEnvelope, _ seq: UInt64, _ purgedThroughMs: UInt64, in rows: ClientTransaction
   ) throws -> ErrorCode {
     let header = verified.header
     if try rows.envelope(of: header.messageID, sender: header.sender, kid: header.senderKid) != nil {
@@ -174,16 +210,23 @@ struct Inbound {
     guard times == .none else { return times }
     let message: OpenedMessage
     do {
-      message = try open(verified, as: account.address, kid: account.kid, prekey: rows.prekeySecret)
+      message = try open(verified, as: account.address, kid: account.kid) { id in
+        if let known = prekeys[id] { return known }
+        let secret = try rows.prekeySecret(id)
+        prekeys[id] = secret
+        return secret
+      }
     } catch let error as OpenError {
       try raise(.unopened, error.code, verified, in: rows)
       return error.code
     }
     var isAfterGap = false
-    switch try rows.judge(message.chain, id: message.id, from: header.senderKid) {
+    var chain = try chain(from: header.senderKid, in: rows)
+    switch try judgePlace(message, after: chain.head, in: rows) {
     case .inOrder: break
     case .gap(let missing):
       isAfterGap = true
+      chain.hasGap = true
       try rows.raise(
         .gap, .chainGap, address: header.sender.text, kid: header.senderKid, missing: missing, nowMs: nowMs)
     case .duplicate: return .replayWindowClosed
@@ -191,12 +234,42 @@ struct Inbound {
       try raise(.fork, .chainFork, verified, in: rows)
       return .chainFork
     }
-    try rows.pinPeer(header.sender, identity: identity, nowMs: nowMs)
+    try pin(header.senderKid, in: rows)
     try rows.insertMessage(message, seq: seq, isAfterGap: isAfterGap, nowMs: nowMs)
-    try rows.record(
-      message.chain, id: message.id, from: header.senderKid, expiresMs: header.expiresMs, nowMs: nowMs)
+    try rows.record(message.chain, id: message.id, from: header.senderKid, expiresMs: header.expiresMs)
+    if chain.hasGap { try rows.closeGaps(from: header.senderKid, around: message.chain, nowMs: nowMs) }
+    if message.chain.seq > chain.head.seq {
+      chain.head = ChainPosition(seq: message.chain.seq, previous: message.id)
+    }
+    chains[header.senderKid] = chain
     try rows.consumePrekey(message.prekey, kind: message.prekeyKind)
+    if message.prekeyKind == .oneTime { prekeys[message.prekey] = nil }
     return .none
+  }
+
+  private func chain(from kid: Kid, in rows: ClientTransaction) throws -> KnownChain {
+    try chains[kid]
+      ?? KnownChain(head: try rows.chainHead(from: kid), hasGap: try rows.hasOpenGap(from: kid))
+  }
+
+  /// `head` names the newest message instead of its predecessor: what the next one has to name.
+  private func judgePlace(
+    _ message: OpenedMessage, after head: ChainPosition, in rows: ClientTransaction
+  ) throws -> ChainVerdict {
+    // The usual case needs no look at the record: nothing is known from the next place on.
+    guard message.chain.seq == head.seq + 1 else {
+      return try rows.judge(message.chain, id: message.id, from: message.header.senderKid)
+    }
+    return judgeChain(message.chain, id: message.id, highest: head.seq) { seq in
+      seq == head.seq && seq > 0 ? (head.previous, .zero) : nil
+    }
+  }
+
+  private mutating func pin(_ kid: Kid, in rows: ClientTransaction) throws {
+    guard let sender = senders[kid], !sender.isPinned else { return }
+    let body = sender.certificate.body
+    try rows.pinPeer(body.address, identity: body.identity, nowMs: nowMs)
+    senders[kid]?.isPinned = true
   }
 
   private func raise(
@@ -219,7 +292,7 @@ struct Inbound {
         .unopened, code, address: header.sender.text, kid: header.senderKid, envelope: id, nowMs: nowMs)
     }
     result.acks.append(MailboxAck(seq: seq, receipt: receipt))
-    result.settles.append(id)
+    result.settles.append((id, seq))
   }
 
   /// The device's signed word about an envelope.
@@ -238,8 +311,9 @@ struct Inbound {
   // MARK: Receipts about our own messages
 
   /// Each kept if it verifies, an alarm if not; either way the row is done with.
-  private func apply(_ item: MailboxItem, in rows: ClientTransaction, _ result: inout InboundResult) throws {
-    let judge = ReceiptJudge(account: account, credentials: credentials)
+  private mutating func apply(
+    _ item: MailboxItem, in rows: ClientTransaction, _ result: inout InboundResult
+  ) throws {
     let receipts = try? splitBatch(item.payload[...])
     if receipts == nil { try raiseRefused(.malformed, in: rows) }
     for receipt in receipts ?? [] {

@@ -50,9 +50,11 @@ actor Mailbox {
 
   /// Commits a batch of items.
   func absorb(_ items: [MailboxItem]) async throws -> InboundResult {
-    let inbound = Inbound(
-      account: core.account, device: core.device, credentials: core.credentials, nowMs: core.nowMs())
-    let result = try await core.commit { try inbound.process(items, in: $0) }
+    let result = try await core.commit { [core, nowMs = core.nowMs()] rows in
+      var inbound = Inbound(
+        account: core.account, device: core.device, credentials: core.credentials, nowMs: nowMs)
+      return try inbound.process(items, in: rows)
+    }
     seenThrough = Swift.max(seenThrough, result.highestSeq)
     return result
   }
@@ -83,16 +85,14 @@ extension ReceivedMessage {
 extension ClientCore {
   /// Tells the node what this device has to say about its items. What does not arrive is said again later:
   /// signed receipts are on the disk, and the node repeats what nobody acknowledged.
-  func deliver(_ acks: [MailboxAck], settling ids: [EnvelopeID]) async {
+  func deliver(_ acks: [MailboxAck], settling envelopes: [(id: EnvelopeID, seq: UInt64)]) async {
     guard !acks.isEmpty else { return }
     let seqs = acks.map(\.seq)
     do {
       let outcomes = try await transmit(acks)
       let done = Set(zip(seqs, outcomes).filter { $0.1.outcome != .later }.map(\.0))
-      try await commit { rows in
-        let settled = try ids.filter { id in try rows.inboxState(id).map { done.contains($0.seq) } ?? false }
-        try rows.settle(settled)
-      }
+      let settled = envelopes.filter { done.contains($0.seq) }
+      if !settled.isEmpty { try await commit { try $0.settle(settled) } }
     } catch {
       // Not lost: see above.
     }
@@ -103,7 +103,7 @@ extension ClientCore {
     while true {
       let left = try await read { try $0.unsettled(limit: Limits.envelopesPerBatchMax) }
       guard !left.isEmpty else { return }
-      await deliver(left.map(\.ack), settling: left.map(\.id))
+      await deliver(left.map(\.ack), settling: left.map { ($0.id, $0.ack.seq) })
       guard try await read({ try $0.unsettled(limit: 1).first?.id }) != left.first?.id else { return }
     }
   }

@@ -9,37 +9,68 @@ internal import EngramCrypto
 /// - recipient's node: the node id pinned for that node's name.
 /// - device: the key in the certificate of a device that the envelope was sealed for, certified by the
 ///   recipient's pinned identity.
+///
+/// Made for one transaction: what it looked up about issuers it does not look up again.
 struct ReceiptJudge {
   let account: AccountRow
   let credentials: CredentialCache
+  private var issuers: [Issuer: SigningPublicKey] = [:]
 
-  /// A receipt that came, about whatever message of ours it names.
-  func judge(_ bytes: [UInt8], in rows: ClientSnapshot) throws -> Result<VerifiedReceipt, ErrorCode> {
+  private struct Issuer: Hashable {
+    let role: ReceiptRole
+    let name: String
+    let recipient: Address?
+    let kid: Kid?
+  }
+
+  init(account: AccountRow, credentials: CredentialCache) {
+    (self.account, self.credentials) = (account, credentials)
+  }
+
+  /// - Parameter row: the message that it has to be about; nil finds it by the envelope id.
+  mutating func judge(
+    _ bytes: [UInt8], about row: OutboxRow? = nil, in rows: ClientSnapshot
+  ) throws -> Result<VerifiedReceipt, ErrorCode> {
     let receipt: UnverifiedReceipt
     do throws(CodecError) {
       receipt = try UnverifiedReceipt(parsing: bytes[...])
     } catch { return .failure(error.code) }
-    guard let row = try rows.outbox(envelope: receipt.body.envelope),
+    guard let row = try row ?? rows.outbox(envelope: receipt.body.envelope),
+      row.envelopeID == receipt.body.envelope,
       let sent = try? UnverifiedEnvelope(parsing: row.envelope)
     else { return .failure(.notFound) }
-    return try judge(bytes, about: sent.header, id: row.envelopeID, in: rows)
+    return try judge(receipt, bytes, about: sent.header, id: row.envelopeID, in: rows)
   }
 
   /// A receipt about one envelope of ours, whose header is given.
-  func judge(
+  mutating func judge(
     _ bytes: [UInt8], about header: EnvelopeHeader, id: EnvelopeID, in rows: ClientSnapshot
   ) throws -> Result<VerifiedReceipt, ErrorCode> {
     let receipt: UnverifiedReceipt
     do throws(CodecError) {
       receipt = try UnverifiedReceipt(parsing: bytes[...])
     } catch { return .failure(error.code) }
+    return try judge(receipt, bytes, about: header, id: id, in: rows)
+  }
+
+  private mutating func judge(
+    _ receipt: UnverifiedReceipt, _ bytes: [UInt8], about header: EnvelopeHeader, id: EnvelopeID,
+    in rows: ClientSnapshot
+  ) throws -> Result<VerifiedReceipt, ErrorCode> {
     let body = receipt.body
     guard body.envelope == id, body.sender == account.address, body.senderKid == account.kid,
       body.messageID == header.messageID, isRecipient(body, of: header)
     else { return .failure(.nonCanonical) }
-    guard let key = try expectedKey(body, in: rows) else { return .failure(.unknownDevice) }
+    let issuer = Issuer(
+      role: body.role, name: body.issuerName, recipient: body.recipient, kid: body.recipientKid)
+    guard let expected = try issuers[issuer] ?? expectedKey(body, in: rows) else {
+      return .failure(.unknownDevice)
+    }
+    issuers[issuer] = expected
     do throws(SignatureError) {
-      return .success(try VerifiedReceipt(receipt, bytes: bytes, expectedKey: key))
+      return .success(
+        try VerifiedReceipt(
+          receipt, bytes: bytes, key: try credentials.key(expected), roots: credentials.roots))
     } catch { return .failure(error.code) }
   }
 

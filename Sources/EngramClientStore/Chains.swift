@@ -17,6 +17,22 @@ extension ClientSnapshot {
     } ?? 0
   }
 
+  /// The newest place recorded of a sender's chain to us: 0 and zeros when there is none.
+  package func chainHead(from kid: Kid) throws -> ChainPosition {
+    let head = try first(
+      "SELECT seq, envelope FROM chain_in WHERE kid = ? ORDER BY seq DESC LIMIT 1", [.bytes(kid.bytes)]
+    ) { ChainPosition(seq: try $0.number(0), previous: try $0.id32(1)) }
+    return head ?? ChainPosition(seq: 0, previous: .zero)
+  }
+
+  /// Whether anything of a sender's chain is missing.
+  package func hasOpenGap(from kid: Kid) throws -> Bool {
+    try first(
+      "SELECT 1 FROM alarm WHERE kind = ? AND kid = ? AND resolved_ms IS NULL LIMIT 1",
+      [.number(AlarmKind.gap.rawValue), .bytes(kid.bytes)]
+    ) { _ in true } ?? false
+  }
+
   package func recorded(from kid: Kid, seq: UInt64) throws -> (id: EnvelopeID, previous: EnvelopeID)? {
     try first(
       "SELECT envelope, previous FROM chain_in WHERE kid = ? AND seq = ?", [.bytes(kid.bytes), .number(seq)]
@@ -36,21 +52,20 @@ extension ClientSnapshot {
 }
 
 extension ClientTransaction {
-  /// Moves the chain to a device on, in the transaction that keeps the envelope.
-  package func advanceChain(to kid: Kid, past position: ChainPosition, envelope: EnvelopeID) throws {
+  /// Moves the chain to a device on, in the transaction that keeps the envelopes up to `next`.
+  package func advanceChain(to kid: Kid, next: ChainPosition) throws {
     try execute(
       """
       INSERT INTO chain_out (kid, next_seq, previous) VALUES (?1, ?2, ?3)
       ON CONFLICT (kid) DO UPDATE SET next_seq = ?2, previous = ?3
       """,
-      [.bytes(kid.bytes), .number(position.seq + 1), .bytes(envelope.bytes)])
+      [.bytes(kid.bytes), .number(next.seq), .bytes(next.previous.bytes)])
   }
 
-  /// Records a place of a sender's chain to us, and closes the gaps that it completes.
+  /// Records a place of a sender's chain to us.
   /// - Parameter isStub: it was announced by its stub; the message itself may still come.
   package func record(
-    _ position: ChainPosition, id: EnvelopeID, from kid: Kid, expiresMs: UInt64, isStub: Bool = false,
-    nowMs: UInt64
+    _ position: ChainPosition, id: EnvelopeID, from kid: Kid, expiresMs: UInt64, isStub: Bool = false
   ) throws {
     try execute(
       """
@@ -61,6 +76,10 @@ extension ClientTransaction {
         .bytes(kid.bytes), .number(position.seq), .bytes(id.bytes), .bytes(position.previous.bytes),
         .number(expiresMs), .flag(isStub),
       ])
+  }
+
+  /// Closes the gaps of a sender's chain that the place just recorded completes.
+  package func closeGaps(from kid: Kid, around position: ChainPosition, nowMs: UInt64) throws {
     try execute(
       """
       UPDATE alarm SET resolved_ms = ?3

@@ -136,8 +136,13 @@ extension ClientTransaction {
     if try historyRetentionMs() == 0 { try eraseBody(of: id) }
   }
 
-  /// The node has the receipt.
-  package func settle(_ ids: [EnvelopeID]) throws {
-    for id in ids { try execute("UPDATE inbox SET settled = 1 WHERE envelope_id = ?", [.bytes(id.bytes)]) }
+  /// The node has the receipts. A message that meanwhile came under another number stays open: the node asks
+  /// about that one again.
+  package func settle(_ settled: [(id: EnvelopeID, seq: UInt64)]) throws {
+    for entry in settled {
+      try execute(
+        "UPDATE inbox SET settled = 1 WHERE envelope_id = ? AND seq = ?",
+        [.bytes(entry.id.bytes), .number(entry.seq)])
+    }
   }
 }

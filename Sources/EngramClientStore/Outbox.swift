@@ -30,18 +30,14 @@ extension ClientSnapshot {
   /// Envelopes that the home node has not confirmed, in the order in which they were sealed, whatever the
   /// clock did meanwhile; at least one if there is any, and then as many as fit into `maxBytes`.
   package func waiting(limit: Int, maxBytes: Int = .max) throws -> [OutboxRow] {
-    let ids = try all(
-      "SELECT message_id, length(envelope) FROM outbox WHERE state = 1 ORDER BY row LIMIT ?",
-      [.number(limit)]
-    ) { (id: try $0.id16(0) as MessageID, bytes: try $0.count(1)) }
-    var rows: [OutboxRow] = []
     var bytes = 0
-    for entry in ids {
-      bytes += entry.bytes
-      guard rows.isEmpty || bytes <= maxBytes else { break }
-      if let row = try outbox(entry.id) { rows.append(row) }
-    }
-    return rows
+    return try all(
+      "SELECT \(outboxColumns) FROM outbox WHERE state = 1 ORDER BY row LIMIT ?",
+      [.number(limit)],
+      while: { (row: OutboxRow) in
+        defer { bytes += row.envelope.count }
+        return bytes == 0 || bytes + row.envelope.count <= maxBytes
+      }, outboxRow)
   }
 
   package func outbox(_ id: MessageID) throws -> OutboxRow? {
@@ -83,12 +79,15 @@ extension ClientTransaction {
 
   /// The home node answered for good. The body is replaced by its hash: the node holds it now, or nobody
   /// will.
-  package func settle(_ id: MessageID, _ state: OutboxState, code: ErrorCode) throws {
-    guard let row = try outbox(id), row.state == .waiting, state != .waiting else { return }
+  package func settle(_ row: OutboxRow, _ state: OutboxState, code: ErrorCode) throws {
+    guard row.state == .waiting, state != .waiting else { return }
     let stub = (try? UnverifiedEnvelope(parsing: row.envelope)).map(stubBytes) ?? row.envelope
     try execute(
-      "UPDATE outbox SET state = ?, code = ?, envelope = ?, attempts = attempts + 1 WHERE message_id = ?",
-      [.number(state.rawValue), .code(code), .bytes(stub), .bytes(id.bytes)])
+      """
+      UPDATE outbox SET state = ?, code = ?, envelope = ?, attempts = attempts + 1
+      WHERE message_id = ? AND state = 1
+      """,
+      [.number(state.rawValue), .code(code), .bytes(stub), .bytes(row.messageID.bytes)])
   }
 
   /// A transmission failed, or the node asked to try again later.

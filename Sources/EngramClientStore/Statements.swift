@@ -93,10 +93,21 @@ extension ClientSnapshot {
   }
 
   func all<T>(_ sql: String, _ arguments: [Argument] = [], _ decode: (Columns) throws -> T) throws -> [T] {
+    try all(sql, arguments, while: { _ in true }, decode)
+  }
+
+  /// The rows before the first for which `goesOn` is false.
+  func all<T>(
+    _ sql: String, _ arguments: [Argument], while goesOn: (T) -> Bool, _ decode: (Columns) throws -> T
+  ) throws -> [T] {
     let rows = try Row.fetchCursor(
       db.cachedStatement(sql: sql), arguments: StatementArguments(arguments.map(\.value)))
     var out: [T] = []
-    while let row = try rows.next() { out.append(try decode(Columns(row: row))) }
+    while let row = try rows.next() {
+      let value = try decode(Columns(row: row))
+      guard goesOn(value) else { break }
+      out.append(value)
+    }
     return out
   }
 

@@ -55,6 +55,13 @@ package struct Transcript: ~Copyable {
     }
   }
 
+  /// The same for a key of one message.
+  package consuming func finishBriefSecret() -> SecretBytes {
+    SecretBytes(brief: Self.digestBytes) {
+      crypto_generichash_final(OpaquePointer(state), $0.sodiumBytes, Self.digestBytes)
+    }
+  }
+
   private func update(_ bytes: UnsafeRawBufferPointer) {
     crypto_generichash_update(OpaquePointer(state), bytes.sodiumBytes, UInt64(bytes.count))
   }

@@ -1,4 +1,5 @@
 package import EngramCore
+internal import Synchronization
 
 /// Signs many receipts with one signature: a Merkle root over the batch (RFC 6962 shape).
 package func signReceipts(_ bodies: [ReceiptBody], with key: SigningKey) -> [[UInt8]] {
@@ -23,7 +24,16 @@ package struct VerifiedReceipt: Sendable {
   package init(_ receipt: UnverifiedReceipt, bytes: [UInt8], expectedKey: SigningPublicKey)
     throws(SignatureError)
   {
-    guard receipt.body.issuerKey == expectedKey else { throw .badSignature }
+    try self.init(receipt, bytes: bytes, key: try VerifyingKey(expectedKey))
+  }
+
+  /// - Parameters:
+  ///   - key: pinned by whoever asks; checking that it is a good point costs as much as a signature.
+  ///   - roots: batches of which the signature held before; this one is remembered there.
+  package init(
+    _ receipt: UnverifiedReceipt, bytes: [UInt8], key: VerifyingKey, roots: ReceiptRoots? = nil
+  ) throws(SignatureError) {
+    guard receipt.body.issuerKey == key.bytes else { throw .badSignature }
     guard receipt.body.role != .device || (receipt.count == 1 && receipt.path.isEmpty) else {
       throw .badSignature
     }
@@ -32,10 +42,41 @@ package struct VerifiedReceipt: Sendable {
       from: leaf, index: Int(receipt.index), count: Int(receipt.count), path: receipt.path,
       combine: combineReceipts)
     guard let root else { throw .badSignature }
-    try VerifyingKey(expectedKey).verify(
-      receipt.signature[...], "receipt-sig", bigEndianBytes(receipt.count)[...], root.bytes[...])
+    let batch = ReceiptRoots.Batch(
+      key: key.bytes, root: root, count: receipt.count, signature: receipt.signature)
+    if receipt.count == 1 || roots?.holds(batch) != true {
+      try key.verify(
+        receipt.signature[...], "receipt-sig", bigEndianBytes(receipt.count)[...], root.bytes[...])
+      if receipt.count > 1 { roots?.add(batch) }
+    }
     body = receipt.body
     self.bytes = bytes
+  }
+}
+
+/// Batches of receipts whose signature was verified: the other receipts of a batch need only their path to
+/// the very same root, under the very same key and signature.
+package final class ReceiptRoots: Sendable {
+  struct Batch: Hashable, Sendable {
+    let key: SigningPublicKey
+    let root: Digest
+    let count: UInt32
+    let signature: [UInt8]
+  }
+
+  /// Receipts of one batch arrive close together; a few batches are under way at a time.
+  private static let batchesMax = 256
+  private let known = Mutex<Set<Batch>>([])
+
+  package init() {}
+
+  func holds(_ batch: Batch) -> Bool { known.withLock { $0.contains(batch) } }
+
+  func add(_ batch: Batch) {
+    known.withLock { known in
+      if known.count >= Self.batchesMax { known.removeAll() }
+      known.insert(batch)
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 internal import CSodium
+internal import Synchronization
 
 /// Secret bytes in guarded, locked memory (`sodium_malloc`): never swapped, wiped when freed, and followed by
 /// a guard page. Not copyable, so a secret has one owner and one end.
@@ -6,6 +7,7 @@ package struct SecretBytes: ~Copyable, @unchecked Sendable {
   // @unchecked: the memory is written only inside initialisers, and read-only afterwards.
   private let base: UnsafeMutableRawPointer
   package let count: Int
+  private let isBrief: Bool
 
   /// Fills `count` bytes through `body`, the only time they are writable.
   package init(count: Int, filling body: (UnsafeMutableRawBufferPointer) -> Void) {
@@ -15,8 +17,19 @@ package struct SecretBytes: ~Copyable, @unchecked Sendable {
     }
     base = memory
     self.count = count
+    isBrief = false
     body(UnsafeMutableRawBufferPointer(start: memory, count: count))
     sodium_mprotect_readonly(memory)
+  }
+
+  /// For secrets of one message, at most `GuardedSlots.slotBytes`: locked and wiped as others, but a place in
+  /// pages that several share. A mapping of its own, with its guard pages, costs as much as a signature.
+  package init(brief count: Int, filling body: (UnsafeMutableRawBufferPointer) -> Void) {
+    precondition(count <= GuardedSlots.slotBytes, "a brief secret is small")
+    base = GuardedSlots.shared.take()
+    self.count = count
+    isBrief = true
+    body(UnsafeMutableRawBufferPointer(start: base, count: count))
   }
 
   /// Moves bytes in and wipes the source.
@@ -41,7 +54,49 @@ package struct SecretBytes: ~Copyable, @unchecked Sendable {
     try body(UnsafeRawBufferPointer(start: base, count: count))
   }
 
-  deinit { sodium_free(base) }
+  deinit {
+    if isBrief { GuardedSlots.shared.give(base) } else { sodium_free(base) }
+  }
+}
+
+/// Small pieces of guarded memory that are used again and again. What was given back is wiped at once.
+final class GuardedSlots: @unchecked Sendable {
+  // @unchecked: the free list is behind its lock, and a slot belongs to whoever took it.
+  static let shared = GuardedSlots()
+  /// The largest brief secret is what a wrap holds.
+  static let slotBytes = 128
+  private static let slotsPerSlab = 64
+
+  private struct Free: @unchecked Sendable {
+    // @unchecked: only reached through the lock.
+    var slots: [UnsafeMutableRawPointer] = []
+  }
+  private let free = Mutex(Free())
+
+  func take() -> UnsafeMutableRawPointer {
+    free.withLock { free in
+      if let slot = free.slots.popLast() { return Slot(slot) }
+      Sodium.start()
+      // Never freed: a process has as many slabs as it had secrets of messages at the same time.
+      guard let slab = sodium_malloc(Self.slotBytes * Self.slotsPerSlab) else {
+        preconditionFailure("guarded memory is not available (RLIMIT_MEMLOCK)")
+      }
+      free.slots = (1..<Self.slotsPerSlab).map { slab + $0 * Self.slotBytes }
+      return Slot(slab)
+    }.start
+  }
+
+  func give(_ start: UnsafeMutableRawPointer) {
+    sodium_memzero(start, Self.slotBytes)
+    let slot = Slot(start)
+    free.withLock { $0.slots.append(slot.start) }
+  }
+
+  private struct Slot: @unchecked Sendable {
+    // @unchecked: handed from the list to its one owner, or back.
+    let start: UnsafeMutableRawPointer
+    init(_ start: UnsafeMutableRawPointer) { self.start = start }
+  }
 }
 
 /// Overwrites an array in place; for the few moments in which a secret passes through one.

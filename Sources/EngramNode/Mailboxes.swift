@@ -152,7 +152,7 @@ extension Node {
         receipt.body.recipientKid == session.kid, let device = try roster.device(session.kid)
       else { return .failure(.wrongHome) }
       return .success(
-        try VerifiedReceipt(receipt, bytes: bytes, expectedKey: device.certificate.body.signing))
+        try VerifiedReceipt(receipt, bytes: bytes, key: device.certificate.key))
     } catch let error as CodecError {
       return .failure(error.code)
     } catch let error as SignatureError {

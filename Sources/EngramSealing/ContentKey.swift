@@ -6,7 +6,7 @@ internal import EngramCrypto
 struct ContentKey: ~Copyable {
   private let bytes: SecretBytes
 
-  init() { bytes = SecretBytes.random(32) }
+  init() { bytes = SecretBytes(brief: 32) { randombytes_buf($0.bytePointer, 32) } }
   init(_ bytes: consuming SecretBytes) { self.bytes = bytes }
 
   /// `kcommit = T("commit", message id; key = K)`. XChaCha20-Poly1305 does not commit to its key; this does,
@@ -22,7 +22,7 @@ struct ContentKey: ~Copyable {
   private func bodyKey(header: Digest) -> SecretBytes {
     let transcript = bytes.withUnsafeBytes { Transcript("body", key: $0) }
     transcript.absorb(header.bytes)
-    return transcript.finishSecret()
+    return transcript.finishBriefSecret()
   }
 
   /// `C = nonce24 || XChaCha20-Poly1305-IETF(P, aad = hH, nonce, Ke)`
@@ -71,7 +71,7 @@ struct ContentKey: ~Copyable {
       $0.field(chain.seq)
       $0.field(chain.previous.bytes)
     }
-    let plain = SecretBytes(count: 36 + tail.count) { target in
+    let plain = SecretBytes(brief: 36 + tail.count) { target in
       target.copyBytes(from: [0, 0, 0, 32])
       bytes.withUnsafeBytes { UnsafeMutableRawBufferPointer(rebasing: target[4..<36]).copyMemory(from: $0) }
       UnsafeMutableRawBufferPointer(rebasing: target[36...]).copyBytes(from: tail)
@@ -101,7 +101,7 @@ struct ContentKey: ~Copyable {
     }
     guard lengthIsRight else { throw .wrongLength }
     let key = plain.withUnsafeBytes { source in
-      SecretBytes(count: 32) { $0.copyMemory(from: UnsafeRawBufferPointer(rebasing: source[4..<36])) }
+      SecretBytes(brief: 32) { $0.copyMemory(from: UnsafeRawBufferPointer(rebasing: source[4..<36])) }
     }
     let (prefix, chain) = try parse(tail[...]) { (r) throws(CodecError) in
       let prefix = try r.field(max: 16)

@@ -43,7 +43,7 @@ package final class PrekeySecret: Sendable {
   /// Opens `crypto_box_seal` of known length into guarded memory; nil when it was not sealed to this key.
   func unwrap(_ wrap: ArraySlice<UInt8>) -> SecretBytes? {
     var opened = false
-    let plain = SecretBytes(count: Limits.wrapBytes - Int(crypto_box_sealbytes())) { target in
+    let plain = SecretBytes(brief: Limits.wrapBytes - Int(crypto_box_sealbytes())) { target in
       secret.withUnsafeBytes { secret in
         wrap.withUnsafeBytes { wrap in
           opened =

@@ -58,7 +58,8 @@ struct ClientStoreTests {
       try rows.insertSealed(
         message.messageID, envelope: sealed.id, bytes: sealed.bytes, createdMs: now, expiresMs: now + 60_000)
       if crash { throw Crash() }
-      try rows.advanceChain(to: bob.device.kid, past: position, envelope: sealed.id)
+      try rows.advanceChain(
+        to: bob.device.kid, next: ChainPosition(seq: position.seq + 1, previous: sealed.id))
     }
     #expect(throws: Crash.self) { try store.write { try keep($0, crash: true) } }
     #expect(try store.read { try $0.waiting(limit: 10) }.isEmpty)
@@ -83,7 +84,8 @@ struct ClientStoreTests {
       try $0.insertSealed(
         message.messageID, envelope: sealed.id, bytes: sealed.bytes, createdMs: now, expiresMs: now + 1)
     }
-    try store.write { try $0.settle(message.messageID, .accepted, code: .none) }
+    let waiting = try #require(try store.read { try $0.outbox(envelope: sealed.id) })
+    try store.write { try $0.settle(waiting, .accepted, code: .none) }
     let row = try #require(try store.read { try $0.outbox(envelope: sealed.id) })
     let kept = try UnverifiedEnvelope(parsing: row.envelope)
     #expect(row.state == .accepted && kept.isStub && row.envelope.count < sealed.bytes.count)
@@ -147,7 +149,9 @@ struct ClientStoreTests {
       #expect(state?.seq == 7 && state?.receipt == [9, 9])
       #expect(try rows.unsettled(limit: 10).map(\.ack) == [MailboxAck(seq: 7, receipt: [9, 9])])
     }
-    try store.write { try $0.settle([message.id]) }
+    try store.write { try $0.settle([(message.id, 8)]) }
+    #expect(try store.read { try $0.unsettled(limit: 10).count } == 1, "it is about another number")
+    try store.write { try $0.settle([(message.id, 7)]) }
     #expect(try store.read { try $0.unsettled(limit: 10).isEmpty })
   }
 
@@ -190,7 +194,8 @@ struct ClientStoreTests {
           for _ in 0..<20 {
             try store.write { rows in
               let position = try rows.nextPosition(to: bob.device.kid)
-              try rows.advanceChain(to: bob.device.kid, past: position, envelope: fresh32())
+              try rows.advanceChain(
+                to: bob.device.kid, next: ChainPosition(seq: position.seq + 1, previous: fresh32()))
             }
           }
         }

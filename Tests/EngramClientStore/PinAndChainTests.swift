@@ -71,7 +71,8 @@ struct PinAndChainTests {
         try rows.raise(.gap, .chainGap, address: bob.address.text, kid: kid, missing: missing, nowMs: now)
       }
       if verdict != .fork, verdict != .duplicate {
-        try rows.record(position, id: ids[index], from: kid, expiresMs: now + 1, nowMs: now)
+        try rows.record(position, id: ids[index], from: kid, expiresMs: now + 1)
+        try rows.closeGaps(from: kid, around: position, nowMs: now)
       }
       return verdict
     }

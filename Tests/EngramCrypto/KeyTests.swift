@@ -165,6 +165,36 @@ struct SecretBytesTests {
     #expect(secret.withUnsafeBytes { Array($0) } == [1, 2, 3, 4])
   }
 
+  @Test("a brief secret's place is wiped when it ends, and taken again")
+  func briefSecrets() {
+    func place(_ secret: borrowing SecretBytes) -> UnsafeRawPointer? {
+      secret.withUnsafeBytes { $0.baseAddress }
+    }
+    func briefly(_ byte: UInt8) -> UnsafeRawPointer? {
+      let secret = SecretBytes(brief: 40) { $0.copyBytes(from: [UInt8](repeating: byte, count: 40)) }
+      #expect(secret.withUnsafeBytes { $0.count == 40 && $0.allSatisfy { $0 == byte } }, "control")
+      return place(secret)
+    }
+    let first = briefly(7)
+    // The page stays, so what is left there can be looked at.
+    let left = first.map { Array(UnsafeRawBufferPointer(start: $0, count: 40)) }
+    #expect(left == [UInt8](repeating: 0, count: 40))
+    #expect(briefly(9) == first)
+    var held: [Holder] = []
+    for index in 0..<200 { held.append(Holder(UInt8(index))) }
+    #expect(Set(held.map(\.place)).count == 200, "each has a place of its own")
+    #expect(held.enumerated().allSatisfy { $0.element.holds(UInt8($0.offset)) })
+  }
+
+  private final class Holder {
+    private let secret: SecretBytes
+    init(_ byte: UInt8) {
+      secret = SecretBytes(brief: 128) { $0.copyBytes(from: [UInt8](repeating: byte, count: 128)) }
+    }
+    var place: UnsafeRawPointer? { secret.withUnsafeBytes { $0.baseAddress } }
+    func holds(_ byte: UInt8) -> Bool { secret.withUnsafeBytes { $0.allSatisfy { $0 == byte } } }
+  }
+
   @Test("wiping overwrites in place and keeps the length")
   func wiping() {
     var bytes: [UInt8] = [9, 9, 9]

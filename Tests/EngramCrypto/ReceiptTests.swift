@@ -42,6 +42,36 @@ struct ReceiptTests {
     }
   }
 
+  @Test("a root that was verified once spares its batch the signature, and nobody else's")
+  func knownRoots() throws {
+    let key = try VerifyingKey(node.key.publicKey)
+    let roots = ReceiptRoots()
+    func holds(_ receipt: UnverifiedReceipt, _ key: VerifyingKey, known: Bool = true) -> Bool {
+      (try? VerifiedReceipt(receipt, bytes: [], key: key, roots: known ? roots : nil)) != nil
+    }
+    let receipts = try batch(9)
+    for _ in 0..<2 { for receipt in receipts { #expect(holds(receipt, key)) } }
+    for receipt in receipts {
+      var changed = receipt
+      changed.bodyBytes[8] ^= 1
+      #expect(!holds(changed, key), "another statement")
+      changed = receipt
+      changed.signature[0] ^= 1
+      #expect(!holds(changed, key), "another signature")
+      changed = receipt
+      changed.path[0] = .zero
+      #expect(!holds(changed, key), "another path")
+      changed = receipt
+      changed.count += 1
+      #expect(!holds(changed, key), "another count")
+    }
+    let other = try VerifyingKey(TestNode("gamma.example").key.publicKey)
+    #expect(!holds(receipts[0], other))
+    // More batches than are remembered: forgetting costs a signature and nothing else.
+    for _ in 0..<300 { for receipt in try batch(2) { #expect(holds(receipt, key)) } }
+    #expect(receipts.allSatisfy { holds($0, key) })
+  }
+
   @Test(
     "another index, another count, a forged, shorter or longer path is refused", arguments: [1, 2, 3, 5, 8])
   func forgedPaths(count: Int) throws {
