@@ -44,6 +44,7 @@ final class ClientCore: Sendable {
   let credentials = CredentialCache()
   private let live = Mutex<LiveLink?>(nil)
   private let lastMaintenanceMs = Mutex<UInt64?>(nil)
+  let stubTurns = Mutex(StubTurns())
   private let queue = DispatchQueue(label: "engram.client.store")
 
   init(

@@ -16,6 +16,7 @@ extension EngramClient {
       var messages = try await mailbox.take(max: max)
       await core.maintainIfDue()
       try? await core.deliverLeftOvers()
+      await core.exchangeStubsIfDue()
       while messages.isEmpty {
         let count = try await mailbox.fetch(
           max: Swift.min(max, ClientLimits.itemsPerFetch), waitSeconds: deadline.pollSeconds)

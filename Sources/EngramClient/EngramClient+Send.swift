@@ -26,7 +26,7 @@ extension EngramClient {
   public func sendBatch(_ messages: [OutgoingMessage]) async throws -> [SentMessage] {
     try await publicly {
       await core.maintainIfDue()
-      await core.sealQueued()
+      let blocked = await core.sealQueued()
       let now = core.nowMs()
       var drafts: [Draft?] = []
       var early: [Int: EngramError] = [:]
@@ -41,7 +41,7 @@ extension EngramClient {
           early[index] = EngramError(error)
         }
       }
-      let outcomes = try await core.submit(drafts.compactMap { $0 })
+      let outcomes = try await core.submit(drafts.compactMap { $0 }, behind: blocked)
       return try await results(drafts, early, outcomes)
     }
   }

@@ -27,7 +27,8 @@ extension EngramClient {
   /// Works out again what the receipts of a message prove. Offline: nothing but this home is asked.
   public func verify(_ message: String) async throws -> Verification {
     try await publicly {
-      let (account, credentials) = (core.account, core.credentials)
+      // Nothing remembered: every signature is checked again.
+      let (account, credentials) = (core.account, CredentialCache())
       return try await core.read { rows in
         let row = try rows.sent(message)
         guard let envelope = try? UnverifiedEnvelope(parsing: row.envelope) else {
@@ -65,7 +66,7 @@ extension EngramClient {
           .badInput, name: "not-a-proof", "this is not a proof file (\(error.code.name))",
           hint: "`engram verify MESSAGE --export FILE` writes one")
       }
-      let (account, credentials) = (core.account, core.credentials)
+      let (account, credentials) = (core.account, CredentialCache())
       return try await core.read {
         try verifyProof(subject, account: account, credentials: credentials, in: $0)
       }

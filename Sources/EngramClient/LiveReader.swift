@@ -81,6 +81,7 @@ struct LiveReader: Sendable {
       try await withTaskCancellationHandler {
         try await withThrowingTaskGroup(of: Void.self) { group in
           group.addTask { try await maintain() }
+          group.addTask { try await watchGaps() }
           try await pump(link)
           group.cancelAll()
         }
@@ -93,6 +94,14 @@ struct LiveReader: Sendable {
     }
     await link.close()
     return true
+  }
+
+  /// Asks about messages that stay missing, while the connection lives.
+  private func watchGaps() async throws {
+    while !Task.isCancelled {
+      await core.exchangeStubsIfDue()
+      try await Task.sleep(for: .milliseconds(StubPolicy.graceMs))
+    }
   }
 
   /// Prekeys and the outbox, while the connection lives.
@@ -126,7 +135,10 @@ struct LiveReader: Sendable {
         gauge.update { $0.received(counted, kept: messages.count) }
         await queue.add(messages)
         let core = core
-        Task { await core.deliver(result.acks, settling: result.settles) }
+        Task {
+          await core.deliver(result.acks, settling: result.settles)
+          if result.controls > 0 { await core.exchangeStubsIfDue(isUrgent: true) }
+        }
         refill()
       case .outcomes(let request, let outcomes): await link.complete(request, outcomes)
       case .problem(let code) where !code.isRetryable && code != .none: throw EngramError(refusal: code)

@@ -45,6 +45,7 @@ actor Mailbox {
     guard !items.isEmpty else { return 0 }
     let result = try await absorb(items)
     await core.deliver(result.acks, settling: result.settles)
+    if result.controls > 0 { await core.exchangeStubsIfDue(isUrgent: true) }
     return items.count
   }
 

@@ -83,7 +83,7 @@ func verifyProof(
   _ subject: ProofSubject, account: AccountRow, credentials: CredentialCache, in rows: ClientSnapshot
 ) throws -> Verification {
   let certificate = try? credentials.certificate(account.certificate)
-  let judge = ReceiptJudge(account: account, credentials: credentials)
+  var judge = ReceiptJudge(account: account, credentials: credentials)
   let verified = certificate.flatMap { try? VerifiedEnvelope(subject.envelope, sender: $0) }
   var statements: [Verification.Statement] = []
   var bodies: [ReceiptBody] = []

@@ -79,7 +79,31 @@ enum StubPolicy {
   }
 }
 
+/// One exchange at a time in a process, and not all the time.
+struct StubTurns: Sendable {
+  private var isRunning = false
+  private var lastMs: UInt64?
+
+  /// - Parameter isUrgent: a control message came, or a person asks.
+  mutating func begin(nowMs: UInt64, isUrgent: Bool) -> Bool {
+    let isDue = lastMs.map { nowMs >= $0 + StubPolicy.graceMs || nowMs < $0 } ?? true
+    guard !isRunning, isDue || isUrgent else { return false }
+    (isRunning, lastMs) = (true, nowMs)
+    return true
+  }
+
+  mutating func end() { isRunning = false }
+}
+
 extension ClientCore {
+  /// `exchangeStubs` on the side of something else: what fails is tried again next time.
+  func exchangeStubsIfDue(isUrgent: Bool = false) async {
+    let now = nowMs()
+    guard stubTurns.withLock({ $0.begin(nowMs: now, isUrgent: isUrgent) }) else { return }
+    _ = try? await exchangeStubs()
+    stubTurns.withLock { $0.end() }
+  }
+
   /// Answers devices that asked us for stubs, and asks those whose messages are missing here.
   /// - Parameter askNow: ask about every open gap, whether it is time or not.
   /// - Returns: how many control messages were sealed.
@@ -107,8 +131,7 @@ extension ClientCore {
   ) async throws -> Bool {
     guard let device = try? await sealableDevices(of: address).first(where: { $0.certificate.kid == kid })
     else { return false }
-    let (own, signer, ttl) = (account.address, device, account.acceptedTTLMs)
-    let key = self.device
+    let (own, key, ttl) = (account.address, self.device, account.acceptedTTLMs)
     return try await commit { rows in
       try settle(rows)
       guard let control = try control(rows), let id = MessageID(randomBytes(16)),
@@ -119,7 +142,9 @@ extension ClientCore {
         createdMs: nowMs, expiresMs: nowMs + ttl, notBeforeMs: 0, contentType: control.contentType,
         body: control.body, mayCompress: false)
       draft.kind = .control
-      try rows.sealAndKeep(draft, for: [signer], from: own, device: key, nowMs: nowMs)
+      var chains: [Kid: ChainPosition] = [:]
+      try rows.sealAndKeep(draft, for: [device], from: own, device: key, &chains, nowMs: nowMs)
+      for (kid, next) in chains { try rows.advanceChain(to: kid, next: next) }
       return true
     }
   }
@@ -231,15 +256,17 @@ extension Inbound {
     do {
       position = try openStub(verified, as: account.address, kid: account.kid, prekey: rows.prekeySecret)
     } catch is OpenError { return }
+    // Beyond what came so far nothing is missing.
+    guard try position.seq < rows.highestPosition(from: kid) else { return }
     switch try rows.judge(position, id: verified.id, from: kid) {
     case .inOrder:
       guard try rows.recorded(from: kid, seq: position.seq) == nil else { return }
       try rows.record(
-        position, id: verified.id, from: kid, expiresMs: verified.header.expiresMs, isStub: true, nowMs: nowMs)
+        position, id: verified.id, from: kid, expiresMs: verified.header.expiresMs, isStub: true)
+      try rows.closeGaps(from: kid, around: position, nowMs: nowMs)
     case .fork:
       try rows.raise(
         .fork, .chainFork, address: sender.text, kid: kid, envelope: verified.id, nowMs: nowMs)
-    // Beyond what came so far: nothing asked for it.
     case .duplicate, .gap: break
     }
   }
