@@ -10,7 +10,9 @@ struct Cursor: Equatable {
   var below: Int64
 
   /// Tells listings apart.
-  private static func tag(_ query: [UInt8]) -> ArraySlice<UInt8> { tagged("cursor", query[...]).bytes.prefix(8) }
+  private static func tag(_ query: [UInt8]) -> ArraySlice<UInt8> {
+    tagged("cursor", query[...]).bytes.prefix(8)
+  }
 
   func text(for query: [UInt8]) -> String {
     base64URLEncode(

@@ -35,7 +35,8 @@ extension EngramClient {
           let draft = try Draft(message, nowMs: now)
           let isThreadChosen = message.options.thread != nil
           drafts.append(
-            draft.parent == nil ? draft : try await core.read { try $0.place(draft, isThreadChosen: isThreadChosen) })
+            draft.parent == nil
+              ? draft : try await core.read { try $0.place(draft, isThreadChosen: isThreadChosen) })
         } catch {
           drafts.append(nil)
           early[index] = EngramError(error)

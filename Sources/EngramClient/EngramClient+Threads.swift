@@ -30,7 +30,7 @@ extension EngramClient {
       let limit = min(max(limit, 1), ClientLimits.threadMax)
       return try await core.read { rows in
         var id = bytes(hex: thread).flatMap { ThreadID($0) }
-        if id == nil || (try rows.threadIsEmpty(id)) { id = try rows.kept(thread).thread }
+        if try rows.threadIsEmpty(id) { id = try rows.kept(thread).thread }
         guard let id else { throw EngramError.notKept }
         return try rows.ordered(try rows.messages(in: id, limit: limit), withBodies: withBodies)
       }
@@ -82,7 +82,8 @@ extension EngramClient {
   public func passage(_ quote: Quote) async throws -> (from: String, text: String)? {
     try await publicly {
       try await core.read { rows in
-        guard let id = bytes(hex: quote.envelopeID).flatMap({ EnvelopeID($0) }), let row = try rows.message(id),
+        guard let id = bytes(hex: quote.envelopeID).flatMap({ EnvelopeID($0) }),
+          let row = try rows.message(id),
           let body = try rows.body(of: id), let text = String(validating: body, as: UTF8.self)
         else { return nil }
         return (row.sender.text, quote.passage(of: text))

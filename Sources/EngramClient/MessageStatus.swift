@@ -168,7 +168,8 @@ extension ClientSnapshot {
 
   /// The state of a message that was sent from here, by its envelope id; nil when only its history is left.
   func sentState(_ id: EnvelopeID) throws -> DeliveryStatus? {
-    guard let row = try outbox(envelope: id), let header = try? UnverifiedEnvelope(parsing: row.envelope).header
+    guard let row = try outbox(envelope: id),
+      let header = try? UnverifiedEnvelope(parsing: row.envelope).header
     else { return nil }
     return combinedState(try recipientStates(row, header).map(\.state))
   }

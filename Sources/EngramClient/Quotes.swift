@@ -54,7 +54,8 @@ struct QuotedContentType: Equatable {
   static func encode(_ contentType: String, quoting quotes: [Quote]) throws -> String {
     guard quotes.count <= Quote.perMessageMax, quotes.allSatisfy({ Quote(value: $0.value) == $0 }) else {
       throw EngramError(
-        .badInput, name: "bad-quote", "a message quotes at most \(Quote.perMessageMax) others, by envelope id")
+        .badInput, name: "bad-quote", "a message quotes at most \(Quote.perMessageMax) others, by envelope id"
+      )
     }
     return contentType + quotes.map(\.parameter).joined()
   }

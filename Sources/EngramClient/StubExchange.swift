@@ -2,6 +2,7 @@ internal import EngramClientStore
 internal import EngramCore
 internal import EngramCrypto
 internal import EngramSealing
+internal import Synchronization
 
 /// Control messages about gaps in the chain from one device to another. Sealed like any message, but for that
 /// one device, and never shown to the application.
@@ -126,7 +127,8 @@ extension ClientCore {
   /// One control message to one device, sealed together with what `settle` notes about it.
   /// - Returns: false when that device's keys cannot be had now; it is tried again later.
   private func seal(
-    _ control: @escaping @Sendable (ClientTransaction) throws -> StubControl?, to address: Address, _ kid: Kid,
+    _ control: @escaping @Sendable (ClientTransaction) throws -> StubControl?, to address: Address,
+    _ kid: Kid,
     nowMs: UInt64, settle: @escaping @Sendable (ClientTransaction) throws -> Void
   ) async throws -> Bool {
     guard let device = try? await sealableDevices(of: address).first(where: { $0.certificate.kid == kid })
@@ -187,7 +189,9 @@ extension ClientSnapshot {
             continue
           }
           bytes += stub.count
-          guard stubs.count < StubPolicy.stubsPerAnswer, bytes <= StubPolicy.answerBytesMax else { break scan }
+          guard stubs.count < StubPolicy.stubsPerAnswer, bytes <= StubPolicy.answerBytesMax else {
+            break scan
+          }
           stubs.append(stub[...])
         }
       }

@@ -1,5 +1,5 @@
 package import EngramCore
-package import EngramSealing
+internal import EngramSealing
 
 /// Bounds of what is kept of messages that were opened or sent here, with their reasons.
 package enum HistoryLimits {

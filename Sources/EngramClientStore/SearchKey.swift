@@ -76,10 +76,10 @@ package struct TextQuery: Sendable, Equatable {
   /// Whether every phrase stands in a text; words were found by the index.
   package func accepts(_ text: String) -> Bool {
     guard !phrases.isEmpty else { return true }
-    let form: (String) -> String = stems ? Words.stem : { $0 }
-    let words = Words.split(text).map(form)
+    func form(_ words: [String]) -> [String] { stems ? words.map { Words.stem($0) } : words }
+    let words = form(Words.split(text))
     return phrases.allSatisfy { phrase in
-      let phrase = phrase.map(form)
+      let phrase = form(phrase)
       return words.indices.contains { start in
         words[start...].starts(with: phrase)
       }

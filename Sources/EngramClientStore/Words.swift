@@ -115,7 +115,8 @@ package enum Words {
     word.removeLast(suffix.utf8.count)
     if ["at", "bl", "iz"].contains(where: { word.ends(with: $0) }) {
       word.append(UInt8(ascii: "e"))
-    } else if word.count >= 2, word[word.count - 1] == word[word.count - 2], isConsonant(word, word.count - 1),
+    } else if word.count >= 2, word[word.count - 1] == word[word.count - 2],
+      isConsonant(word, word.count - 1),
       !["l", "s", "z"].contains(where: { word.ends(with: $0) })
     {
       word.removeLast()

@@ -62,7 +62,8 @@ struct HistoryForm: Encodable {
 
   /// One line of a result.
   var line: String {
-    let labels = labels.sorted { $0.key < $1.key }.map { " \($0.key)=\(Terminal.printable($0.value))" }.joined()
+    let labels = labels.sorted { $0.key < $1.key }.map { " \($0.key)=\(Terminal.printable($0.value))" }
+      .joined()
     let whom = own ? "to \(to.joined(separator: ", "))" : "from \(from)"
     return "\(envelopeID)  \(timeText(createdMs))  \(type)  \(priority)  \(state)  \(whom)\(labels)\n"
   }
@@ -85,10 +86,13 @@ struct HistoryForm: Encodable {
         continue
       }
       lines.append("> \(from):")
-      lines += Terminal.printable(text).split(separator: "\n", omittingEmptySubsequences: false).map { "> \($0)" }
+      lines += Terminal.printable(text).split(separator: "\n", omittingEmptySubsequences: false).map {
+        "> \($0)"
+      }
     }
     if let body {
-      lines += Terminal.printable(body).split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+      lines += Terminal.printable(body).split(separator: "\n", omittingEmptySubsequences: false).map(
+        String.init)
     } else {
       lines.append(kept ? "(\(Terminal.printable(contentType)), \(bodyBytes) bytes)" : "(no longer kept)")
     }

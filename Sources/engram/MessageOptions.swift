@@ -41,7 +41,9 @@ struct MessageOptions: ParsableArguments {
     guard text == nil || file == nil else { throw ValidationError("--text and --file contradict each other") }
     let keys = Set(label.map(\.key))
     guard keys.count == label.count else { throw ValidationError("a label was given twice") }
-    guard label.allSatisfy({ $0.value != nil }) else { throw ValidationError("--label has the form KEY=VALUE") }
+    guard label.allSatisfy({ $0.value != nil }) else {
+      throw ValidationError("--label has the form KEY=VALUE")
+    }
   }
 
   /// Type of the body where none was given.

@@ -45,7 +45,8 @@ struct SearchCommand: AsyncParsableCommand {
     completion: .list(Priority.allCases.map(\.name)))
   var priority: String?
 
-  @Option(help: ArgumentHelp("Sent at this time or later: 7d (ago), 2026-12-01T09:00:00Z.", valueName: "when"))
+  @Option(
+    help: ArgumentHelp("Sent at this time or later: 7d (ago), 2026-12-01T09:00:00Z.", valueName: "when"))
   var since: TimePoint?
 
   @Option(help: ArgumentHelp("Sent before this time.", valueName: "when"))
@@ -54,7 +55,8 @@ struct SearchCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("The conversation.", valueName: "id"))
   var thread: String?
 
-  @Option(help: ArgumentHelp("A label, with or without its value; repeat it for more.", valueName: "key[=value]"))
+  @Option(
+    help: ArgumentHelp("A label, with or without its value; repeat it for more.", valueName: "key[=value]"))
   var label: [KeyValue] = []
 
   @Option(
@@ -62,7 +64,7 @@ struct SearchCommand: AsyncParsableCommand {
       "\(DeliveryStatus.allCases.map(\.rawValue).joined(separator: ", ")). Of others' messages: delivered "
         + "until they are acknowledged, then processed.", valueName: "state"),
     completion: .list(DeliveryStatus.allCases.map(\.rawValue)))
-  var state: DeliveryStatus?
+  var state: StateName?
 
   @Option(help: ArgumentHelp("At most so many, up to 200.", valueName: "count"))
   var limit = 50
@@ -76,7 +78,7 @@ struct SearchCommand: AsyncParsableCommand {
     var query = SearchQuery()
     (query.text, query.stems, query.from, query.to) = (text, !exact, from, to)
     (query.type, query.priority, query.thread) = (type, priority, thread)
-    (query.labels, query.state) = (label.map { ($0.key, $0.value) }, state)
+    (query.labels, query.state) = (label.map { ($0.key, $0.value) }, state?.state)
     (query.sinceMs, query.untilMs) = (since?.ms, until?.ms)
     let asked = query
     try await common.withClient { client in
@@ -91,13 +93,25 @@ struct SearchCommand: AsyncParsableCommand {
   }
 }
 
-extension DeliveryStatus: ExpressibleByArgument {}
+/// The states that `status` and `search` show.
+struct StateName: ExpressibleByArgument {
+  let state: DeliveryStatus
+
+  init?(argument: String) {
+    guard let state = DeliveryStatus(rawValue: argument) else { return nil }
+    self.state = state
+  }
+}
 
 /// The cursor of the next page: a JSON line of its own, or a note.
 func writeNext(_ cursor: String?, json: Bool) throws {
   struct Next: Encodable { let next: String }
   guard let cursor else { return }
-  if json { try Terminal.write(jsonLine(Next(next: cursor))) } else { Terminal.note("more: --cursor \(cursor)") }
+  if json {
+    try Terminal.write(jsonLine(Next(next: cursor)))
+  } else {
+    Terminal.note("more: --cursor \(cursor)")
+  }
 }
 
 struct HistoryCommand: AsyncParsableCommand {

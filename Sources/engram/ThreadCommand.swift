@@ -175,6 +175,7 @@ struct ThreadForm: Encodable {
 
   var text: String {
     let count = "\(messages) message\(messages == 1 ? "" : "s")\(open == 0 ? "" : ", \(open) open")"
-    return "\(thread)  \(timeText(lastMs))  \(count)  \(senders.joined(separator: ", "))\n    \(last.glance)\n"
+    return
+      "\(thread)  \(timeText(lastMs))  \(count)  \(senders.joined(separator: ", "))\n    \(last.glance)\n"
   }
 }

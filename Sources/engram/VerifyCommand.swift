@@ -113,8 +113,12 @@ struct VerificationForm: Encodable {
   var text: String {
     var text = "message: \(messageID)\nenvelope: \(envelopeID)\n"
     text += ourEnvelope ? "signed by this device: yes\n" : "REFUSED: this device did not sign that envelope\n"
-    for statement in statements { text += (statement.proven ? "proven: " : "REFUSED: ") + statement.says + "\n" }
-    for finding in findings { text += (finding.kind == "unproven" ? "open: " : "WRONG: ") + finding.says + "\n" }
+    for statement in statements {
+      text += (statement.proven ? "proven: " : "REFUSED: ") + statement.says + "\n"
+    }
+    for finding in findings {
+      text += (finding.kind == "unproven" ? "open: " : "WRONG: ") + finding.says + "\n"
+    }
     if statements.isEmpty { text += "nothing is proven yet: there are no receipts\n" }
     return text + (holds ? "result: everything that was looked at holds\n" : "result: NOT to be relied on\n")
   }
