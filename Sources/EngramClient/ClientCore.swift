@@ -142,7 +142,7 @@ final class ClientCore: Sendable {
   private func renewPrekey() async throws {
     let (now, account, device) = (nowMs(), account, device)
     let current = try await commit { rows -> PrekeyRow? in
-      try rows.purge(nowMs: now)
+      try rows.purgeIfDue(nowMs: now)
       if let newest = try rows.newestSignedPrekey(),
         now < newest.notBeforeMs + ClientStoreLimits.prekeyRotationMs
       {

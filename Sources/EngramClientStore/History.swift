@@ -220,10 +220,10 @@ extension ClientTransaction {
     try execute("UPDATE account SET history_ms = ?", [.number(min(ms, HistoryLimits.retentionMsMax))])
   }
 
-  /// Erases the body of one message and what the index knows of it.
+  /// Erases the body of one message and what the index knows of it; recipients and labels stay.
   func eraseBody(of id: EnvelopeID) throws {
     try execute(
-      "DELETE FROM history_text WHERE rowid = (SELECT row FROM history WHERE envelope_id = ?)",
+      "UPDATE history_text SET words = '' WHERE rowid = (SELECT row FROM history WHERE envelope_id = ?)",
       [.bytes(id.bytes)])
     try execute("UPDATE history SET content = NULL WHERE envelope_id = ?", [.bytes(id.bytes)])
   }
@@ -238,14 +238,16 @@ extension ClientTransaction {
       """
     try execute(
       """
-      DELETE FROM history_text WHERE rowid IN (
+      UPDATE history_text SET words = '' WHERE rowid IN (
         SELECT row FROM history WHERE kept_ms <= ? AND content IS NOT NULL AND \(isDone))
       """, [before(retention)])
     try execute(
       "UPDATE history SET content = NULL WHERE kept_ms <= ? AND content IS NOT NULL AND \(isDone)",
       [before(retention)])
+    let end = before(retention + HistoryLimits.headersMs)
     try execute(
-      "DELETE FROM history WHERE kept_ms <= ? AND \(isDone)",
-      [before(retention + HistoryLimits.headersMs)])
+      "DELETE FROM history_text WHERE rowid IN (SELECT row FROM history WHERE kept_ms <= ? AND \(isDone))",
+      [end])
+    try execute("DELETE FROM history WHERE kept_ms <= ? AND \(isDone)", [end])
   }
 }

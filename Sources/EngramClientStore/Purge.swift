@@ -16,6 +16,16 @@ extension ClientSnapshot {
 }
 
 extension ClientTransaction {
+  /// Erases prekeys whose time has come, and purges when that was last done long enough ago: it reads whole
+  /// tables, and short commands come one after the other.
+  package func purgeIfDue(nowMs: UInt64) throws {
+    try erasePrekeys(nowMs: nowMs)
+    let last = try first("SELECT last_purge_ms FROM account") { try $0.number(0) } ?? 0
+    guard nowMs < last || nowMs >= last + ClientStoreLimits.purgeIntervalMs else { return }
+    try purge(nowMs: nowMs)
+    try execute("UPDATE account SET last_purge_ms = ?", [.number(nowMs)])
+  }
+
   /// Forgets what no rule needs any more: received messages and chain places that expired (each chain keeps
   /// its newest place), sent messages with their receipts a month after they expired, bodies past their
   /// retention, secrets of old prekeys, and all but the newest alarms.

@@ -29,7 +29,8 @@ enum Schema {
       accepted_ttl_ms INTEGER NOT NULL CHECK (accepted_ttl_ms > 0),
       purged_through_ms INTEGER NOT NULL DEFAULT 0,
       history_ms INTEGER NOT NULL DEFAULT 7776000000 CHECK (history_ms >= 0),
-      indexed_through INTEGER NOT NULL DEFAULT 0
+      indexed_through INTEGER NOT NULL DEFAULT 0,
+      last_purge_ms INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE TABLE alarm (
       id INTEGER PRIMARY KEY,
@@ -101,6 +102,8 @@ enum Schema {
       head BLOB NOT NULL,
       content BLOB
     ) STRICT;
+    CREATE INDEX history_bodies ON history (kept_ms) WHERE content IS NOT NULL;
+    CREATE INDEX history_kept ON history (kept_ms);
     CREATE INDEX history_thread ON history (thread, row);
     CREATE VIRTUAL TABLE history_text USING fts5 (words, facets, detail = column, tokenize = 'ascii');
     CREATE TABLE inbox (
