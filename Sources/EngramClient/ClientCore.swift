@@ -12,8 +12,9 @@ enum ClientLimits {
   static let sealedPerCommit = 200
   /// Bytes of one POST: a request that fails is sent again whole.
   static let postBytes = 8 << 20
-  /// Items that one GET asks for, and the credit of a live connection.
-  static let itemsPerFetch = 100
+  /// Items that one GET asks for, and the credit of a live connection: as many as a node gives at once, since
+  /// each answer costs three fsyncs until all of it is settled.
+  static let itemsPerFetch = 256
   static let liveCredit = 256
   /// Longest poll the node holds.
   static let pollSecondsMax = 20

@@ -19,13 +19,18 @@ package enum MessageType: UInt8, CaseIterable, Sendable {
   case context = 66
 
   /// `TASK_REQUEST` and the like, as the command line and JSON spell it.
-  package var name: String {
-    "\(self)".reduce(into: "") { $0 += $1.isUppercase ? "_\($1)" : $1.uppercased() }
-  }
+  package var name: String { Self.names[self] ?? "" }
 
   package init?(name: String) {
-    guard let match = Self.allCases.first(where: { $0.name == name.uppercased() }) else { return nil }
+    guard let match = Self.byName[name.uppercased()] else { return nil }
     self = match
+  }
+
+  private static let names = Dictionary(uniqueKeysWithValues: allCases.map { ($0, $0.spelt) })
+  private static let byName = Dictionary(uniqueKeysWithValues: allCases.map { ($0.spelt, $0) })
+
+  private var spelt: String {
+    "\(self)".reduce(into: "") { $0 += $1.isUppercase ? "_\($1)" : $1.uppercased() }
   }
 }
 

@@ -60,42 +60,37 @@ package struct SecretBytes: ~Copyable, @unchecked Sendable {
 }
 
 /// Small pieces of guarded memory that are used again and again. What was given back is wiped at once.
-final class GuardedSlots: @unchecked Sendable {
-  // @unchecked: the free list is behind its lock, and a slot belongs to whoever took it.
+final class GuardedSlots: Sendable {
   static let shared = GuardedSlots()
   /// The largest brief secret is what a wrap holds.
   static let slotBytes = 128
   private static let slotsPerSlab = 64
 
-  private struct Free: @unchecked Sendable {
-    // @unchecked: only reached through the lock.
-    var slots: [UnsafeMutableRawPointer] = []
+  // @unchecked: a piece belongs to the list or to the one who took it, never to both.
+  private struct Slot: @unchecked Sendable {
+    let start: UnsafeMutableRawPointer
   }
-  private let free = Mutex(Free())
+
+  private let free = Mutex<[Slot]>([])
 
   func take() -> UnsafeMutableRawPointer {
-    free.withLock { free in
-      if let slot = free.slots.popLast() { return Slot(slot) }
+    let slot = free.withLock { free in
+      if let slot = free.popLast() { return slot }
       Sodium.start()
-      // Never freed: a process has as many slabs as it had secrets of messages at the same time.
+      // Never freed: there are as many slabs as there were secrets of messages at the same time.
       guard let slab = sodium_malloc(Self.slotBytes * Self.slotsPerSlab) else {
         preconditionFailure("guarded memory is not available (RLIMIT_MEMLOCK)")
       }
-      free.slots = (1..<Self.slotsPerSlab).map { slab + $0 * Self.slotBytes }
-      return Slot(slab)
-    }.start
+      free = (1..<Self.slotsPerSlab).map { Slot(start: slab + $0 * Self.slotBytes) }
+      return Slot(start: slab)
+    }
+    return slot.start
   }
 
   func give(_ start: UnsafeMutableRawPointer) {
     sodium_memzero(start, Self.slotBytes)
-    let slot = Slot(start)
-    free.withLock { $0.slots.append(slot.start) }
-  }
-
-  private struct Slot: @unchecked Sendable {
-    // @unchecked: handed from the list to its one owner, or back.
-    let start: UnsafeMutableRawPointer
-    init(_ start: UnsafeMutableRawPointer) { self.start = start }
+    let slot = Slot(start: start)
+    free.withLock { $0.append(slot) }
   }
 }
 

@@ -49,7 +49,7 @@ private func withAdmin(
   }
   let socket = AdminSocket(
     path: path, node: edge.node, peers: FakePeers().ports, version: "0.0.0-test", group: edge.group,
-    log: quietLog(), peerUser: peerUser)
+    log: quietLog(), samples: { [edge = edge.edge] in edge.samples() }, peerUser: peerUser)
   try await socket.start()
   do { try await body(path) } catch {
     await socket.stop()
@@ -68,6 +68,19 @@ private func ask(_ path: String, _ request: RawRequest) async throws -> RawRespo
 
 @Suite("the administration's socket")
 struct AdminSocketTests {
+  @Test("metrics that nobody sees on the port are there")
+  func metrics() async throws {
+    try await withEdge(settings: { $0.metrics = .off }) { edge in
+      try await edge.enrol("alice@acme.example")
+      #expect(try await edge.once(.get("/metrics")).status == 403, "control")
+      try await withAdmin(on: edge) { path in
+        let answer = try await ask(path, .get("/metrics"))
+        #expect(answer.status == 200)
+        #expect(answer.text.contains("\nengram_registrations_total 1\n"))
+      }
+    }
+  }
+
   @Test("invites, lists and disables clients")
   func clients() async throws {
     try await withEdge { edge in

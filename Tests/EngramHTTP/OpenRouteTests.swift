@@ -104,6 +104,24 @@ struct OpenRouteTests {
     }
   }
 
+  @Test("a newer device list of one's own replaces the known one; another type of body does not get that far")
+  func deviceList() async throws {
+    try await withEdge { edge in
+      let alice = try await edge.enrol("alice@acme.example")
+      let newer = try TestDevice("alice@acme.example", listVersion: 2).list.bytes
+      let bearer = try await edge.session(alice)
+      func put(_ type: String) async throws -> RawResponse {
+        var request = RawRequest.post(
+          "/api/v1/agents/\(alice.address)/device-list", type, newer, bearer: bearer)
+        request.method = "PUT"
+        return try await edge.once(request)
+      }
+      #expect(try await put("application/vnd.engram.prekeys").status == 415, "control")
+      #expect(try await put("application/vnd.engram.device-list").status == 204)
+      #expect(try await put("application/vnd.engram.device-list").code == 205, "not newer any more")
+    }
+  }
+
   // MARK: - Unfinished messages
 
   @Test("bytes of an unfinished message are counted until it is complete, and not before they are many")
