@@ -84,7 +84,8 @@ struct CommandLineTests {
     #expect(outcome.err.hasPrefix("error: there is no account in this home (not-initialised)\nhint: "))
   }
 
-  @Test("subcommands of thread teach too, and completion scripts know every command", arguments: ["list", "show"])
+  @Test(
+    "subcommands of thread teach too, and completion scripts know every command", arguments: ["list", "show"])
   func threads(_ command: String) throws {
     let one = try engram(["thread", command, "--help"])
     #expect(one.status == 0 && one.out.contains("engram thread \(command)") && one.out.contains("Example"))

@@ -17,7 +17,9 @@ struct ConversationTests {
     bob = try await world.register("bob", at: world.globex)
   }
 
-  private func text(_ message: HistoryMessage) -> String { String(decoding: message.body ?? [], as: UTF8.self) }
+  private func text(_ message: HistoryMessage) -> String {
+    String(decoding: message.body ?? [], as: UTF8.self)
+  }
 
   /// alice asks, bob answers, alice thanks; everything acknowledged.
   private func conversation() async throws -> (question: ReceivedMessage, answer: ReceivedMessage) {
@@ -41,7 +43,8 @@ struct ConversationTests {
     #expect(answer.type == "RESPONSE" && answer.replyTo == question.envelopeID)
     #expect(answer.thread == question.thread && answer.from == bob.address && answer.to == [alice.address])
     let thanks = try #require(try await bob.receive().first)
-    #expect(thanks.type == "DIRECT" && thanks.replyTo == answer.envelopeID && thanks.thread == question.thread)
+    #expect(
+      thanks.type == "DIRECT" && thanks.replyTo == answer.envelopeID && thanks.thread == question.thread)
   }
 
   @Test("both sides read the same conversation in the same order, their own words among it")
@@ -150,12 +153,15 @@ struct ConversationTests {
     #expect(try await carol.receive().map(\.body) == [[1], [2]])
     #expect(try await alice.receive().map(\.body) == [[1], [2]])
     let own = try await alice.reply(to: try #require(sent.envelopeID), body: [3])
-    #expect(Set(try await alice.status(of: own.messageID).recipients.map(\.address)).isSuperset(of: [bob.address]))
+    #expect(
+      Set(try await alice.status(of: own.messageID).recipients.map(\.address)).isSuperset(of: [bob.address]))
   }
 
   @Test(
     "labels, times and quotes that cannot be used are refused before anything is kept",
-    arguments: ["bad-label", "bad-ttl", "bad-not-before", "bad-quote", "bad-type", "bad-priority", "bad-thread"])
+    arguments: [
+      "bad-label", "bad-ttl", "bad-not-before", "bad-quote", "bad-type", "bad-priority", "bad-thread",
+    ])
   func badInput(_ name: String) async throws {
     var options = SendOptions()
     switch name {

@@ -20,7 +20,9 @@ struct GapTests {
 
   private func send(_ count: Int, from first: UInt8 = 0) async throws -> [SentMessage] {
     var sent: [SentMessage] = []
-    for index in 0..<count { sent.append(try await alice.send(to: [bob.address], body: [first + UInt8(index)])) }
+    for index in 0..<count {
+      sent.append(try await alice.send(to: [bob.address], body: [first + UInt8(index)]))
+    }
     return sent
   }
 
@@ -58,7 +60,8 @@ struct GapTests {
     #expect(try await bob.gaps().isEmpty && bob.alarms().allSatisfy(\.isResolved))
     let announced = try await bob.announced()
     #expect(Set(announced.map(\.envelopeID)) == Set([sent[1], sent[2]].compactMap(\.envelopeID)))
-    #expect(try await bob.threads().items.count == 2 && alice.threads().items.count == 4, "nothing of it is kept")
+    #expect(
+      try await bob.threads().items.count == 2 && alice.threads().items.count == 4, "nothing of it is kept")
 
     world.globex.deposit(.envelope, stolen[0].payload, nil, for: bob.core.account.kid)
     let late = try await bob.receive()
@@ -151,7 +154,9 @@ struct GapTests {
     try await control(.request(ranges), from: bob, to: alice)
   }
 
-  private func control(_ control: StubControl, from sender: EngramClient, to recipient: EngramClient) async throws {
+  private func control(_ control: StubControl, from sender: EngramClient, to recipient: EngramClient)
+    async throws
+  {
     let account = sender.core.account
     let devices = try await sender.core.sealableDevices(of: recipient.core.account.address)
     let now = world.clock.nowMs
@@ -199,7 +204,8 @@ struct GapTests {
     case .notForBob: bytes = try await stub(other)
     case .none, .anotherSender, .beyondTheEnd: break
     }
-    try await control(.stubs(unknown: [], [bytes[...]]), from: trick == .anotherSender ? carol : alice, to: bob)
+    try await control(
+      .stubs(unknown: [], [bytes[...]]), from: trick == .anotherSender ? carol : alice, to: bob)
     #expect(try await bob.receive().isEmpty)
     let announced = try await bob.announced().map(\.envelopeID)
     if trick == .none || trick == .beyondTheEnd {

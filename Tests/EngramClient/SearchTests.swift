@@ -16,7 +16,9 @@ struct SearchTests {
     bob = try await world.register("bob", at: world.globex)
   }
 
-  private func send(_ text: String, _ change: (inout SendOptions) -> Void = { _ in }) async throws -> SentMessage {
+  private func send(_ text: String, _ change: (inout SendOptions) -> Void = { _ in }) async throws
+    -> SentMessage
+  {
     var options = SendOptions()
     change(&options)
     return try await alice.send(to: [bob.address], body: Array(text.utf8), options: options)
@@ -28,7 +30,8 @@ struct SearchTests {
     return try await client.search(query).items.map(\.messageID)
   }
 
-  @Test("sent and received messages are found by words, phrases and headers, before and after acknowledgement")
+  @Test(
+    "sent and received messages are found by words, phrases and headers, before and after acknowledgement")
   func both() async throws {
     let one = try await send("The build failed on Linux") {
       ($0.type, $0.priority) = ("ERROR", "HIGH")
@@ -37,7 +40,8 @@ struct SearchTests {
     let two = try await send("failed to build trust")
     let received = try await bob.receive()
     for (client, word) in [(alice, "own"), (bob, "received")] {
-      #expect(try await find(client) { $0.text = "failed BUILDS" } == [two.messageID, one.messageID], "\(word)")
+      #expect(
+        try await find(client) { $0.text = "failed BUILDS" } == [two.messageID, one.messageID], "\(word)")
       #expect(try await find(client) { $0.text = "\"build failed\"" } == [one.messageID])
       #expect(try await find(client) { ($0.text, $0.stems) = ("builds", false) }.isEmpty)
       #expect(try await find(client) { ($0.type, $0.priority) = ("ERROR", "HIGH") } == [one.messageID])

@@ -7,7 +7,9 @@ import Testing
 
 @Suite("Reading order of a thread")
 struct ThreadOrderTests {
-  private func id(_ number: UInt8) -> EnvelopeID { EnvelopeID([UInt8](repeating: number, count: 32)) ?? .zero }
+  private func id(_ number: UInt8) -> EnvelopeID {
+    EnvelopeID([UInt8](repeating: number, count: 32)) ?? .zero
+  }
   private func device(_ number: UInt8) -> Kid { Kid([UInt8](repeating: number, count: 16)) ?? .zero }
 
   private func entry(
@@ -25,9 +27,13 @@ struct ThreadOrderTests {
   func byDate() {
     #expect(order([]) == [])
     #expect(
-      order([entry(1, by: 1, place: 1, at: 30), entry(2, by: 2, place: 1, at: 10), entry(3, by: 3, place: 1, at: 20)])
+      order([
+        entry(1, by: 1, place: 1, at: 30), entry(2, by: 2, place: 1, at: 10),
+        entry(3, by: 3, place: 1, at: 20),
+      ])
         == [2, 3, 1])
-    #expect(order([entry(2, by: 2, place: 1, at: 10), entry(1, by: 1, place: 1, at: 10)]) == [1, 2], "then by id")
+    #expect(
+      order([entry(2, by: 2, place: 1, at: 10), entry(1, by: 1, place: 1, at: 10)]) == [1, 2], "then by id")
   }
 
   @Test("a sender's signed chain stands above its dates")
@@ -35,7 +41,8 @@ struct ThreadOrderTests {
     let (first, second) = (entry(1, by: 1, place: 4, at: 99), entry(2, by: 1, place: 5, at: 10))
     #expect(order([second, first]) == [1, 2])
     #expect(order([entry(1, by: 1, place: 5, at: 99), second]) == [1, 2], "control: by id where places tie")
-    #expect(order([entry(1, by: 3, place: 4, at: 99), second]) == [2, 1], "control: another sender's date counts")
+    #expect(
+      order([entry(1, by: 3, place: 4, at: 99), second]) == [2, 1], "control: another sender's date counts")
   }
 
   @Test("an answer stands after what it answers, whatever their dates, at its depth")
@@ -74,7 +81,8 @@ struct ThreadOrderTests {
     let entries = (1...60).map { number in
       let sender = UInt8.random(in: 1...4, using: &random)
       places[sender, default: 0] += 1
-      let parent = number > 1 && Bool.random(using: &random) ? UInt8.random(in: 1..<UInt8(number), using: &random) : nil
+      let parent =
+        number > 1 && Bool.random(using: &random) ? UInt8.random(in: 1..<UInt8(number), using: &random) : nil
       return entry(
         UInt8(number), by: sender, place: places[sender] ?? 0, at: .random(in: 0...50, using: &random),
         answers: parent)
@@ -107,7 +115,8 @@ struct ThreadOrderTests {
     #expect(try judge(2, nil) == .success(own) && judge(2, own) == .success(own))
     #expect(try judge(3, nil) == .success(own), "an ancestor that is not here is no fault")
     #expect(try judge(2, other) == .failure(.parentInvalid), "foreign")
-    #expect(try judge(4, nil) == .failure(.parentInvalid) && judge(6, own) == .failure(.parentInvalid), "cyclic")
+    #expect(
+      try judge(4, nil) == .failure(.parentInvalid) && judge(6, own) == .failure(.parentInvalid), "cyclic")
     #expect(try judge(9, nil) == .failure(.parentInvalid), "unknown, and no thread to put it into")
     #expect(try judge(9, other) == .success(other), "expired here, answered all the same")
   }

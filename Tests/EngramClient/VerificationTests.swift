@@ -72,12 +72,14 @@ struct VerificationTests {
 
   @Test("what is not signed is said to be open, and holds")
   func unproven() async throws {
-    #expect(try await alice.verify(sent.messageID).findings.isEmpty, "control: accepted needs nothing before it")
+    #expect(
+      try await alice.verify(sent.messageID).findings.isEmpty, "control: accepted needs nothing before it")
     try await bob.acknowledge(try await bob.receive().map(\.envelopeID))
     _ = try await alice.receive()
     let verification = try await alice.verify(sent.messageID)
     #expect(verification.holds)
-    #expect(verification.findings.map(\.kind) == [.unproven] && verification.findings[0].states == ["admitted"])
+    #expect(
+      verification.findings.map(\.kind) == [.unproven] && verification.findings[0].states == ["admitted"])
   }
 
   @Test("a proof with any flipped bit in a receipt is refused")

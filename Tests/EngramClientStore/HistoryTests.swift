@@ -189,7 +189,8 @@ struct HistoryTests {
     try store.write { rows in
       try rows.complete(ids[0], receipt: [1])
       try rows.keepSent(
-        try opened("x").header, fresh32(), contentType: "text/plain", body: Array("own words".utf8), nowMs: now
+        try opened("x").header, fresh32(), contentType: "text/plain", body: Array("own words".utf8),
+        nowMs: now
       )
     }
     #expect(try store.read { try $0.body(of: ids[0]) } == nil)

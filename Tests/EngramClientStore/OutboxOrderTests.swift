@@ -19,7 +19,9 @@ struct OutboxOrderTests {
 
   private func open() throws -> ClientStore { try ClientStore(home: home.path, storageKey: keys.storageKey) }
 
-  @Test("sealed messages wait in the order in which they were sealed, whatever the clock said, also after a restart")
+  @Test(
+    "sealed messages wait in the order in which they were sealed, whatever the clock said, also after a restart"
+  )
   func sealedOrder() throws {
     var ids: [MessageID] = []
     // The clock is set back twice, once across midnight of a year.

@@ -11,7 +11,8 @@ struct ConversationScenarios {
     let sent = try #require(
       try await planner.lines(
         "send", "--to", "analyst@globex.example", "--type", "QUERY", "--label", "project=apollo", "--text",
-        "Which builds failed?\nSince Monday.").first)
+        "Which builds failed?\nSince Monday."
+      ).first)
     let message = try #require(sent["message_id"] as? String)
     let question = try #require(try await analyst.takeMail().first)
     #expect((question["labels"] as? [String: String]) == ["project": "apollo"])
@@ -27,7 +28,8 @@ struct ConversationScenarios {
       let quotes = try #require(shown[1]["quotes"] as? [[String: any Sendable]])
       #expect(quotes.first?["text"] as? String == "Since Monday.")
       #expect(try await person.lines("thread", "list").count == 1)
-      let found = try await person.lines("search", "--text", "build \"SINCE monday\"", "--label", "project=apollo")
+      let found = try await person.lines(
+        "search", "--text", "build \"SINCE monday\"", "--label", "project=apollo")
       #expect(found.map { $0["message_id"] as? String } == [message])
       #expect(try await person.lines("search", "--text", "nothing like it").isEmpty, "control")
     }
@@ -66,7 +68,8 @@ struct ConversationScenarios {
     let planner = try await CommandLinePerson("planner", of: acme)
     let analyst = try await CommandLinePerson("analyst", of: globex)
     func send(_ text: String, ttl: String) async throws {
-      _ = try await planner.run("send", "--to", "analyst@globex.example", "--text", text, "--ttl", ttl).expected()
+      _ = try await planner.run("send", "--to", "analyst@globex.example", "--text", text, "--ttl", ttl)
+        .expected()
     }
     try await send("first", ttl: "1h")
     #expect(try await analyst.takeMail().count == 1)
@@ -74,10 +77,11 @@ struct ConversationScenarios {
     try await send("third", ttl: "1h")
     let end = nowMs() + 1_100
     #expect(await eventually { nowMs() > end }, "nobody looks before it has expired")
-    let third = try #require(try await eventually {
-      let mail = try await analyst.lines("inbox", "--ack").filter { $0["body"] as? String == "third" }
-      return mail.isEmpty ? nil : mail
-    })
+    let third = try #require(
+      try await eventually {
+        let mail = try await analyst.lines("inbox", "--ack").filter { $0["body"] as? String == "third" }
+        return mail.isEmpty ? nil : mail
+      })
     #expect(third[0]["after_gap"] as? Bool == true)
     #expect(try await analyst.lines("gaps", "--ask").first?["state"] as? String == "asked")
     let isClosed = try await eventually {
@@ -108,7 +112,9 @@ struct ConversationScenarios {
     #expect(try await planner.lines("outbox").isEmpty)
     _ = try await planner.run("send", "--to", "planner@acme.example", "--text", "x").expected()
     #expect(try await planner.lines("outbox").count == 1, "control")
-    for arguments in [["status", "00"], ["verify", "00"], ["cancel", "00"], ["reply", "00", "--text", "x"]] {
+    for arguments in [
+      ["status", "00"], ["verify", "00"], ["cancel", "00"], ["reply", "00", "--text", "x"],
+    ] {
       #expect(try await Program.client.run(arguments + ["--home", planner.home]).exit == .code(64))
     }
     #expect(try await planner.run("search", "--cursor", "x").exit == .code(64))
