@@ -162,6 +162,8 @@ def check_structures(tally, f):
     tally.equal("frames", "ack", S.ack(frames["ack"]).hex(), frames["ack"]["bytes"])
     part = dict(frames["part"], bytes=frames["part"]["bytes_field"])
     tally.equal("frames", "part", S.part(part).hex(), frames["part"]["bytes"])
+    for name, encode in S.SMALL_FRAMES.items():
+        tally.equal("frames", name, encode(frames[name]).hex(), frames[name]["bytes"])
     tally.equal(
         "frames", "items", S.mailbox_items(frames["mailbox"]["items"]).hex(), frames["mailbox"]["bytes"]
     )

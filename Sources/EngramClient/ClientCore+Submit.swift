@@ -171,8 +171,10 @@ extension ClientCore {
             try transaction.noteAttempt(row.messageID, code: .badSignature)
             later = EngramError(.untrusted, .badSignature)
           }
-        case .refused: try transaction.settle(row, .refused, code: outcome.code)
-        case .later:
+        case .refused where !outcome.code.isNodeFailure:
+          try transaction.settle(row, .refused, code: outcome.code)
+        // A node whose own disk fails has said nothing about the message.
+        case .later, .refused:
           try transaction.noteAttempt(row.messageID, code: outcome.code)
           later = EngramError(.unreachable, outcome.code)
         }

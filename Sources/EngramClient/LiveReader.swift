@@ -141,7 +141,8 @@ struct LiveReader: Sendable {
         }
         refill()
       case .outcomes(let request, let outcomes): await link.complete(request, outcomes)
-      case .problem(let code) where !code.isRetryable && code != .none: throw EngramError(refusal: code)
+      case .problem(let code) where code != .none && EngramError.kind(ofRefusal: code) == .refused:
+        throw EngramError(refusal: code)
       case .problem: return
       // The node does not keep to the protocol: another connection may.
       case .ack, .credit, .send, nil: return

@@ -3,19 +3,14 @@ package struct NodeName: Hashable, Comparable, Sendable, CustomStringConvertible
   package let text: String
 
   package init(_ text: String) throws(CodecError) {
-    let labels = text.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
-    guard text.utf8.count <= Limits.nodeNameBytesMax, labels.count >= 2 else { throw .nonCanonical }
-    for label in labels {
-      guard (1...63).contains(label.count), label.first != dash, label.last != dash,
-        label.allSatisfy({ isLowerAlphanumeric($0) || $0 == dash })
-      else { throw .nonCanonical }
-    }
+    guard isNodeName(text.utf8) else { throw .nonCanonical }
     self.text = text
   }
 
   package init(_ bytes: ArraySlice<UInt8>) throws(CodecError) {
-    guard let text = String(validating: bytes, as: UTF8.self) else { throw .nonCanonical }
-    try self.init(text)
+    guard isNodeName(bytes) else { throw .nonCanonical }
+    // ASCII, as was just checked.
+    text = String(decoding: bytes, as: UTF8.self)
   }
 
   package var description: String { text }
@@ -28,23 +23,25 @@ package struct Address: Hashable, Comparable, Sendable, CustomStringConvertible 
   package let node: NodeName
 
   package init(name: String, node: NodeName) throws(CodecError) {
-    guard isLocalName(name) else { throw .nonCanonical }
+    guard isLocalName(name.utf8) else { throw .nonCanonical }
     self.name = name
     self.node = node
   }
 
   package init(_ text: String) throws(CodecError) {
-    guard let at = text.firstIndex(of: "@") else { throw .nonCanonical }
-    try self.init(name: String(text[..<at]), node: NodeName(String(text[text.index(after: at)...])))
+    try self.init(Array(text.utf8)[...])
   }
 
   package init(_ bytes: ArraySlice<UInt8>) throws(CodecError) {
-    guard bytes.count <= Limits.addressBytesMax, let text = String(validating: bytes, as: UTF8.self)
-    else { throw .nonCanonical }
-    try self.init(text)
+    guard let at = bytes.firstIndex(of: UInt8(ascii: "@")), isLocalName(bytes[..<at]) else {
+      throw .nonCanonical
+    }
+    node = try NodeName(bytes[(at + 1)...])
+    // ASCII, as was just checked.
+    name = String(decoding: bytes[..<at], as: UTF8.self)
   }
 
-  package var text: String { "\(name)@\(node.text)" }
+  package var text: String { name + "@" + node.text }
   package var description: String { text }
   /// Byte order of the text, the order that "strictly ascending" means in the protocol.
   package static func < (a: Self, b: Self) -> Bool { ascending(a.text, b.text) }
@@ -72,16 +69,36 @@ package struct NodeID: Hashable, Comparable, Sendable, CustomStringConvertible {
 }
 
 /// `[a-z0-9][a-z0-9._-]{0,62}`: names of clients and label keys.
-package func isLocalName(_ name: String) -> Bool {
-  let bytes = name.utf8
+package func isLocalName(_ name: String) -> Bool { isLocalName(name.utf8) }
+
+private func isLocalName(_ bytes: some Collection<UInt8>) -> Bool {
   guard (1...63).contains(bytes.count), let first = bytes.first, isLowerAlphanumeric(first) else {
     return false
   }
   return bytes.allSatisfy {
-    isLowerAlphanumeric($0) || $0 == dash || $0 == UInt8(ascii: ".") || $0 == underscore
+    isLowerAlphanumeric($0) || $0 == dash || $0 == dot || $0 == underscore
   }
 }
 
+/// Labels of 1 to 63 letters, digits and inner dashes, at least two of them. One pass: names are parsed several
+/// times per message.
+private func isNodeName(_ bytes: some Collection<UInt8>) -> Bool {
+  guard bytes.count <= Limits.nodeNameBytesMax else { return false }
+  var (labels, length, last) = (1, 0, dot)
+  for byte in bytes {
+    if byte == dot {
+      guard (1...63).contains(length), last != dash else { return false }
+      (labels, length) = (labels + 1, 0)
+    } else {
+      guard isLowerAlphanumeric(byte) || (byte == dash && length > 0) else { return false }
+      length += 1
+    }
+    last = byte
+  }
+  return labels >= 2 && (1...63).contains(length) && last != dash
+}
+
+private let dot = UInt8(ascii: ".")
 private let dash = UInt8(ascii: "-")
 private let underscore = UInt8(ascii: "_")
 private let base32Alphabet = Array("abcdefghijklmnopqrstuvwxyz234567".utf8)

@@ -111,7 +111,7 @@ package struct ItemOutcome: Equatable, Sendable {
         try parse(try r.field()) { (item) throws(CodecError) in
           ItemOutcome(
             try known(DeliveryOutcome(rawValue: try item.integer())),
-            code: try known(ErrorCode(rawValue: try item.integer())),
+            code: ErrorCode(received: try item.integer()),
             receipt: Array(try item.field(max: Limits.receiptBytesMax)))
         })
     }
@@ -150,9 +150,11 @@ package enum RealtimeFrame: Equatable, Sendable {
       w.raw(UInt8(3))
       w.field(count)
     case .items(let items):
+      w = FieldWriter(capacity: items.reduce(1) { $0 + $1.payload.count + MailboxItem.overheadBytes + 4 })
       w.raw(UInt8(16))
       for item in items { item.append(to: &w) }
     case .outcomes(let request, let outcomes):
+      w = FieldWriter(capacity: outcomes.reduce(9) { $0 + $1.receipt.count + 32 })
       w.raw(UInt8(17))
       w.field(request)
       ItemOutcome.append(outcomes, to: &w)
@@ -182,7 +184,7 @@ package enum RealtimeFrame: Equatable, Sendable {
       let request: UInt32 = try r.integer()
       self = .outcomes(request: request, try ItemOutcome.decode(remainder(r)))
     case 18:
-      self = .problem(try known(ErrorCode(rawValue: try r.integer())))
+      self = .problem(ErrorCode(received: try r.integer()))
       try r.finish()
     default: throw .unknownValue
     }

@@ -86,13 +86,44 @@ package enum ErrorCode: UInt16, CaseIterable, Error, Sendable {
     }
   }
 
-  /// True when the same bytes may succeed later.
+  /// True when the same bytes may succeed later. Every failure of the node itself is of this kind: it says
+  /// nothing about the bytes, so it must never end a message.
   package var isRetryable: Bool {
     switch self {
-    case .storageFull, .overloaded, .rateLimited, .shuttingDown, .peerUnreachable, .unknownDevice,
-      .windowExceeded, .sessionExpired, .idleTimeout, .quotaExceeded:
+    case .storageFull, .storageFailed, .overloaded, .internalError, .damagedRow, .rateLimited, .shuttingDown,
+      .peerUnreachable, .unknownDevice, .windowExceeded, .sessionExpired, .idleTimeout, .quotaExceeded:
       true
     default: false
+    }
+  }
+
+  /// The node that says this could not do its work.
+  package var isNodeFailure: Bool { fault == .node || fault == .operator }
+
+  /// What a node says about itself or its own configuration when a peer hands something in: what came was not
+  /// judged and must come again.
+  package var isOurs: Bool {
+    switch self {
+    case .noRoute, .peerSuspended, .shuttingDown: true
+    default: isNodeFailure
+    }
+  }
+
+  /// A code as another party sent it. One that a later version added stands for what is nearest to it here:
+  /// the outcome or the frame around it says what to do, the code only why.
+  package init(received number: UInt16) {
+    self = ErrorCode(rawValue: number) ?? Self.generic(number)
+  }
+
+  private static func generic(_ number: UInt16) -> ErrorCode {
+    switch number {
+    case 0..<200: .malformed
+    case 200..<300: .badCertificate
+    case 300..<400: .replayWindowClosed
+    case 400..<500: .notPermitted
+    case 500..<600: .peerUnreachable
+    case 700..<800: .unsealFailed
+    default: .internalError
     }
   }
 

@@ -216,7 +216,7 @@ package struct AckFrame: Sendable {
         try parse(try r.field()) { (item) throws(CodecError) in
           Item(
             seq: try item.integer(), outcome: try known(DeliveryOutcome(rawValue: try item.integer())),
-            code: try known(ErrorCode(rawValue: try item.integer())),
+            code: ErrorCode(received: try item.integer()),
             receipt: Array(try item.field(max: Limits.receiptBytesMax)))
         })
     }

@@ -26,6 +26,12 @@ package struct Identifier16<Tag>: Hashable, Comparable, Sendable, CustomStringCo
   @inlinable package static var zero: Self { Self(high: 0, low: 0) }
 
   @inlinable package var bytes: [UInt8] { bigEndianWords(high, low) }
+
+  /// The bytes without an array: for hashing and for binding, where an allocation each would cost most.
+  @inlinable
+  package func withBytes<T>(_ body: (UnsafeRawBufferPointer) -> T) -> T {
+    withUnsafeBytes(of: (high.bigEndian, low.bigEndian)) { body($0) }
+  }
   @usableFromInline package var description: String { hex(bytes) }
   @inlinable
   package static func == (a: Self, b: Self) -> Bool { a.high == b.high && a.low == b.low }
@@ -67,6 +73,12 @@ package struct Identifier32<Tag>: Hashable, Comparable, Sendable, CustomStringCo
   @inlinable package static var zero: Self { Self(0, 0, 0, 0) }
 
   @inlinable package var bytes: [UInt8] { bigEndianWords(first, second, third, fourth) }
+
+  /// The bytes without an array, as in `Identifier16`.
+  @inlinable
+  package func withBytes<T>(_ body: (UnsafeRawBufferPointer) -> T) -> T {
+    withUnsafeBytes(of: (first.bigEndian, second.bigEndian, third.bigEndian, fourth.bigEndian)) { body($0) }
+  }
   @usableFromInline package var description: String { hex(bytes) }
   @inlinable
   package static func == (a: Self, b: Self) -> Bool {

@@ -53,7 +53,7 @@ package struct DirectoryAnswerFrame: Equatable, Sendable {
   package init(parsing bytes: ArraySlice<UInt8>) throws(CodecError) {
     (request, code, answer) = try parse(bytes) { (r) throws(CodecError) in
       (
-        try r.integer(), try known(ErrorCode(rawValue: try r.integer())),
+        try r.integer(), ErrorCode(received: try r.integer()),
         Array(try r.field(max: DirectoryAnswerBody.bytesMax))
       )
     }
@@ -138,7 +138,7 @@ package struct GoodbyeFrame: Equatable, Sendable {
   }
   package init(parsing bytes: ArraySlice<UInt8>) throws(CodecError) {
     (code, retryAfterMs) = try parse(bytes) { (r) throws(CodecError) in
-      (try known(ErrorCode(rawValue: try r.integer())), try r.integer())
+      (ErrorCode(received: try r.integer()), try r.integer())
     }
   }
 }

@@ -44,6 +44,14 @@ package struct DeviceCertificate: Sendable {
     self.bytes = bytes
   }
 
+  /// The device that a certificate is about, true or not; nil when it cannot be parsed.
+  package static func claimedKid(_ bytes: [UInt8]) -> Kid? {
+    let signed = try? SignedBytes(
+      parsing: bytes[...], signatureCount: 2, bodyBytesMax: Limits.certificateBytesMax)
+    guard let signed, let body = try? DeviceCertificateBody(parsing: signed.body[...]) else { return nil }
+    return EngramCrypto.kid(of: body.signing)
+  }
+
   /// Issued on the client: signed by identity and device.
   package static func issue(_ body: DeviceCertificateBody, identity: SigningKey, device: SigningKey)
     -> [UInt8]

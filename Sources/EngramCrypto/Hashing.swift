@@ -29,7 +29,13 @@ package struct Transcript: ~Copyable {
 
   package func absorb(_ bytes: ArraySlice<UInt8>) { bytes.withUnsafeBytes { absorb(unsafe: $0) } }
   package func absorb(_ bytes: [UInt8]) { bytes.withUnsafeBytes { absorb(unsafe: $0) } }
-  package func absorb(_ text: String) { absorb(Array(text.utf8)) }
+  package func absorb(_ text: String) {
+    if text.utf8.withContiguousStorageIfAvailable({ absorb(unsafe: UnsafeRawBufferPointer($0)) }) == nil {
+      absorb(Array(text.utf8))
+    }
+  }
+  package func absorb<Tag>(_ id: Identifier16<Tag>) { id.withBytes { absorb(unsafe: $0) } }
+  package func absorb<Tag>(_ id: Identifier32<Tag>) { id.withBytes { absorb(unsafe: $0) } }
   package func absorb(_ value: some FixedWidthInteger & UnsignedInteger) {
     withUnsafeBytes(of: value.bigEndian) { absorb(unsafe: $0) }
   }
@@ -45,6 +51,17 @@ package struct Transcript: ~Copyable {
       crypto_generichash_final(
         OpaquePointer(state), UnsafeMutableRawBufferPointer(buffer).sodiumBytes, Self.digestBytes)
       count = Self.digestBytes
+    }
+  }
+
+  /// Ends the transcript and hands out its 32 bytes as an identifier.
+  package consuming func identifier<Tag>() -> Identifier32<Tag> {
+    withUnsafeTemporaryAllocation(byteCount: Self.digestBytes, alignment: 8) { buffer in
+      crypto_generichash_final(OpaquePointer(state), buffer.sodiumBytes, Self.digestBytes)
+      guard let value = Identifier32<Tag>(UnsafeRawBufferPointer(buffer)) else {
+        preconditionFailure("BLAKE2b-256 yields 32 bytes")
+      }
+      return value
     }
   }
 
@@ -79,13 +96,7 @@ package struct Transcript: ~Copyable {
 package func tagged(_ label: StaticString, _ parts: ArraySlice<UInt8>...) -> Digest {
   let transcript = Transcript(label)
   for part in parts { transcript.absorb(part) }
-  return digest(transcript.finish())
-}
-
-/// Wraps 32 bytes that BLAKE2b just produced.
-func digest<Tag>(_ bytes: [UInt8]) -> Identifier32<Tag> {
-  guard let value = Identifier32<Tag>(bytes) else { preconditionFailure("BLAKE2b-256 yields 32 bytes") }
-  return value
+  return transcript.identifier()
 }
 
 /// `kid = T("kid", signing key)[0..<16]`

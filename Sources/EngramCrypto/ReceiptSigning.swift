@@ -81,5 +81,8 @@ package final class ReceiptRoots: Sendable {
 }
 
 @Sendable private func combineReceipts(_ left: Digest, _ right: Digest) -> Digest {
-  tagged("receipt-node", left.bytes[...], right.bytes[...])
+  let transcript = Transcript("receipt-node")
+  transcript.absorb(left)
+  transcript.absorb(right)
+  return transcript.identifier()
 }

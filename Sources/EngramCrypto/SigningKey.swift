@@ -31,8 +31,11 @@ package struct VerifyingKey: Hashable, Sendable {
   /// Over bytes as they are: only for formats that fix their own signing input (JWT, RFC 7515).
   package func verify(_ signature: ArraySlice<UInt8>, over message: [UInt8]) throws(SignatureError) {
     guard signature.count == Limits.signatureBytes else { throw .badSignature }
-    let valid = signature.withUnsafeBytes {
-      crypto_sign_verify_detached($0.sodiumBytes, message, UInt64(message.count), bytes.bytes) == 0
+    let valid = signature.withUnsafeBytes { signature in
+      bytes.withBytes {
+        crypto_sign_verify_detached(
+          signature.sodiumBytes, message, UInt64(message.count), $0.sodiumBytes) == 0
+      }
     }
     guard valid else { throw .badSignature }
   }
@@ -57,7 +60,8 @@ package final class SigningKey: Sendable {
           seed.sodiumBytes)
       }
     }
-    publicKey = digest(publicBytes)
+    guard let publicKey = SigningPublicKey(publicBytes) else { preconditionFailure("sized above") }
+    self.publicKey = publicKey
   }
 
   /// The seed, for writing a key file.

@@ -16,22 +16,22 @@ package struct EnvelopeDigests: Equatable, Sendable {
     let transcript = Transcript("wraps")
     for slot in envelope.slots {
       switch slot {
-      case .full(let wrap): transcript.absorb(wrapDigest(wrap).bytes)
-      case .pruned(let digest): transcript.absorb(digest.bytes)
+      case .full(let wrap): transcript.absorb(wrapDigest(wrap))
+      case .pruned(let digest): transcript.absorb(digest)
       }
     }
-    wraps = digest(transcript.finish())
+    wraps = transcript.identifier()
     ciphertext =
       switch envelope.body {
       case .sealed(let bytes): tagged("ct", bytes)
       case .stub(let digest): digest
       }
     let id = Transcript("envelope")
-    id.absorb(header.bytes)
-    id.absorb(wraps.bytes)
-    id.absorb(ciphertext.bytes)
+    id.absorb(header)
+    id.absorb(wraps)
+    id.absorb(ciphertext)
     id.absorb(envelope.signature)
-    self.id = EngramCrypto.digest(id.finish())
+    self.id = id.identifier()
   }
 }
 

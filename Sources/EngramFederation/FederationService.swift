@@ -114,7 +114,7 @@ package final class FederationService: DirectoryPort, Sendable {
     } catch { return 0 }
   }
 
-  /// Counters and gauges for `/metrics`.
+  /// Counters and gauges for `/metrics`. Blocks on the store.
   package func samples() -> [(name: String, labels: [(String, String)], value: UInt64)] {
     let supervisors = state.withLock { $0.supervisors }.sorted { $0.key < $1.key }
     let counters = environment.counters.samples().map {
@@ -122,10 +122,11 @@ package final class FederationService: DirectoryPort, Sendable {
     }
     return counters
       + supervisors.flatMap { name, supervisor in
-        let status = supervisor.status(queued: 0)
+        let status = supervisor.status(queued: queued(name))
         let labels = [("peer", name.text)]
         return [
           (name: "engram_federation_link_up", labels: labels, value: status.state == .connected ? 1 : 0),
+          (name: "engram_federation_queued", labels: labels, value: UInt64(max(0, status.queued))),
           (name: "engram_federation_in_flight", labels: labels, value: UInt64(max(0, status.inFlight))),
         ]
       }

@@ -56,6 +56,17 @@ package struct OutboundRow: Sendable {
   }
 }
 
+/// A sender's certificate and device list, as a link carries them.
+package struct SenderCertificate: Sendable {
+  package var kid: Kid
+  /// Of the device list; a link carries the item again when it has grown.
+  package var listVersion: UInt64
+  package var item: CertificateItem
+  package init(kid: Kid, listVersion: UInt64, item: CertificateItem) {
+    (self.kid, self.listVersion, self.item) = (kid, listVersion, item)
+  }
+}
+
 /// Consecutive envelopes of one deliver frame, to be verified and committed together.
 package struct InboundBatch: Sendable {
   package var epoch: UInt64
@@ -90,7 +101,7 @@ package enum LinkEvent: Sendable {
   case drain(ErrorCode)
   case envelopesAvailable
   /// Answer to `readEnvelopes`: rows in ascending order and the certificates that they need first.
-  case envelopesRead([OutboundRow], certificates: [(Kid, CertificateItem)])
+  case envelopesRead([OutboundRow], certificates: [SenderCertificate])
   case envelopesReadFailed
   /// Answer to `redrawEpoch`.
   case epochRedrawn

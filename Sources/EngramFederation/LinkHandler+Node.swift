@@ -55,14 +55,24 @@ extension LinkHandler {
     }
   }
 
-  func readEnvelopes(after: UInt64, maxCount: Int, maxBytes: Int, sent: Set<Kid>) {
+  /// From memory when the rows were only just committed and their certificates are over there already.
+  func readEnvelopes(after: UInt64, maxCount: Int, maxBytes: Int, sent: [Kid: UInt64]) {
+    if let rows = node.freshOutbound(peer.name, after: after, maxCount: maxCount, maxBytes: maxBytes),
+      rows.allSatisfy({ row in sent[row.senderKid].map { $0 >= row.senderListVersion } ?? false })
+    {
+      return handle(
+        .envelopesRead(
+          rows.map { OutboundRow(seq: $0.seq, bytes: $0.bytes, senderKid: $0.senderKid) }, certificates: []))
+    }
     read { [node, peer] () throws(ErrorCode) in
       let rows = try node.outbound(peer.name, after: after, maxCount: maxCount, maxBytes: maxBytes)
       var known = sent
-      var certificates: [(Kid, CertificateItem)] = []
-      for row in rows where known.insert(row.senderKid).inserted {
-        if let certificate = try node.certificate(row.senderKid) {
-          certificates.append((row.senderKid, certificate))
+      var certificates: [SenderCertificate] = []
+      for row in rows where known[row.senderKid].map({ $0 < row.senderListVersion }) ?? true {
+        known[row.senderKid] = row.senderListVersion
+        if let item = try node.certificate(row.senderKid) {
+          certificates.append(
+            SenderCertificate(kid: row.senderKid, listVersion: row.senderListVersion, item: item))
         }
       }
       return (rows.map { OutboundRow(seq: $0.seq, bytes: $0.bytes, senderKid: $0.senderKid) }, certificates)
@@ -77,6 +87,9 @@ extension LinkHandler {
   }
 
   func readReceipts(after: UInt64, maxCount: Int) {
+    if let rows = node.freshReceipts(peer.name, after: after, maxCount: maxCount) {
+      return handle(.receiptsRead(rows.map { ReceiptsRow(seq: $0.seq, receipts: $0.receipts) }))
+    }
     read { [node, peer] () throws(ErrorCode) in
       try node.outboundReceipts(peer.name, after: after, maxCount: maxCount)
     } _: { [log = environment.log] result in
@@ -111,7 +124,12 @@ extension LinkHandler {
     verifier.run(batch.envelopes, home: port.channel.eventLoop) { [node, peer] results in
       node.acceptFromPeer(
         peer.name, epoch: batch.epoch, firstSeq: batch.firstSeq, through: batch.through, batch: results
-      ) { items in port.post(.batchCommitted(batch, items)) }
+      ) { result in
+        switch result {
+        case .success(let items): port.post(.batchCommitted(batch, items))
+        case .failure(let code): port.post(.failed(code))
+        }
+      }
       port.post(.batchVerified)
     }
   }
@@ -148,10 +166,11 @@ extension LinkHandler {
   /// Before the first read, so that no row slips between the two.
   func watchMailboxes() {
     guard let port, let mailboxes else { return }
-    watches = [
-      node.watch(mailbox: mailboxes.envelopes) { port.post(.envelopesAvailable) },
-      node.watch(mailbox: mailboxes.receipts) { port.post(.receiptsAvailable) },
-    ]
+    watches =
+      node.followOutbox(peer.name) + [
+        node.watch(mailbox: mailboxes.envelopes) { port.post(.envelopesAvailable) },
+        node.watch(mailbox: mailboxes.receipts) { port.post(.receiptsAvailable) },
+      ]
   }
 
   func reportPeerRollback() {

@@ -204,7 +204,7 @@ final class LinkHandler: ChannelDuplexHandler {
     case .loadNumbers: loadNumbers()
     case .readEnvelopes(let after, let maxCount, let maxBytes):
       readEnvelopes(
-        after: after, maxCount: maxCount, maxBytes: maxBytes, sent: machine?.certificatesSent ?? [])
+        after: after, maxCount: maxCount, maxBytes: maxBytes, sent: machine?.certificatesSent ?? [:])
     case .readReceipts(let after, let maxCount): readReceipts(after: after, maxCount: maxCount)
     case .redrawEpoch: redrawEpoch()
     case .reportPeerRollback: reportPeerRollback()
@@ -242,8 +242,8 @@ final class LinkHandler: ChannelDuplexHandler {
     ticks?.cancel()
     for watch in watches { watch.cancel() }
     watches = []
+    if let port { supervisor.ended(port, end, because: end == .lost ? transportError : nil) }
     for completion in lookups.values { completion(.failure(.peerUnreachable)) }
     lookups = [:]
-    if let port { supervisor.ended(port, end, because: end == .lost ? transportError : nil) }
   }
 }

@@ -50,6 +50,9 @@ extension LinkStateMachine {
     for id in directory.expired(nowMs: nowMs) {
       actions.append(.resolveLookup(id: id, .failure(.peerUnreachable)))
     }
+    if let due = session?.outbound.duePostponed(nowMs: nowMs), !due.isEmpty {
+      actions.append(.settle(through: 0, due))
+    }
     // A silence that we impose ourselves says nothing about the peer.
     if isReadingPaused { liveness.received(nowMs: nowMs) }
     // Signals tell of new rows; now and then we look anyway, for rows that an expired one hid or a failed

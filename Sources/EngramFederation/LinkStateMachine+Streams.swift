@@ -76,11 +76,11 @@ extension LinkStateMachine {
     case .certificateLearned(let code):
       session?.inbound.certificateLearned()
       // A certificate that is wrong refuses its envelopes; one that we could not store must come again.
-      if code.isOurFailure { fail(code) }
+      if code.isOurs { fail(code) }
     case .batchCommitted(let batch, let items):
       for frame in session?.inbound.committed(batch, items) ?? [] { send(.ack, frame) }
     case .receiptsCommitted(let ticket, let code):
-      if code.isOurFailure { return fail(code) }
+      if code.isOurs { return fail(code) }
       if let ack = session?.receiptsIn.committed(ticket) { send(.receiptsAck, ack.encoded()) }
     default: break
     }
@@ -99,8 +99,8 @@ extension LinkStateMachine {
 
   private mutating func receiveAck(_ payload: ArraySlice<UInt8>) throws(LinkRefusal) {
     let frame = try parsed { () throws(CodecError) in try AckFrame(parsing: payload) }
-    guard let through = try session?.outbound.acknowledge(frame, nowMs: nowMs) else { return }
-    if !frame.items.isEmpty { actions.append(.settle(through: through, frame.items)) }
+    guard let (through, items) = try session?.outbound.acknowledge(frame, nowMs: nowMs) else { return }
+    if !items.isEmpty { actions.append(.settle(through: through, items)) }
   }
 
   private mutating func receiveReceiptsAck(_ payload: ArraySlice<UInt8>) throws(LinkRefusal) {
@@ -115,9 +115,9 @@ extension LinkStateMachine {
     switch event {
     case .envelopesAvailable: session?.outbound.workArrived()
     case .envelopesRead(let rows, let certificates):
-      // Certificates go ahead of everything that was read with them; each of them once per link.
-      for (kid, certificate) in certificates where session?.outbound.markSent(kid) == true {
-        send(.certificate, certificate.encoded())
+      // Certificates go ahead of everything that was read with them; each device list once per link.
+      for certificate in certificates where session?.outbound.markSent(certificate) == true {
+        send(.certificate, certificate.item.encoded())
       }
       let unsendable = session?.outbound.take(rows) ?? []
       if !unsendable.isEmpty { actions.append(.settle(through: 0, unsendable)) }
@@ -129,11 +129,6 @@ extension LinkStateMachine {
     default: break
     }
   }
-}
-
-extension ErrorCode {
-  /// Storage or shutdown: what came was not wrong, and must come again.
-  fileprivate var isOurFailure: Bool { fault == .node || fault == .operator || self == .shuttingDown }
 }
 
 /// Why the peer's frame ends the link.

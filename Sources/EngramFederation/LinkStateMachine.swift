@@ -65,8 +65,8 @@ package struct LinkStateMachine: Sendable {
     default: false
     }
   }
-  /// Senders whose certificates this link has carried already.
-  package var certificatesSent: Set<Kid> { session?.outbound.certificatesSent ?? [] }
+  /// Senders whose certificates this link has carried already, with the versions of their device lists.
+  package var certificatesSent: [Kid: UInt64] { session?.outbound.certificatesSent ?? [:] }
 
   /// Takes one event and says what follows from it. After `close` nothing follows any more.
   package mutating func handle(_ event: LinkEvent, nowMs: UInt64) -> [LinkAction] {
@@ -106,11 +106,12 @@ package struct LinkStateMachine: Sendable {
   }
 
   mutating func end(_ reason: LinkEnd) {
-    for id in directory.takeAll() { actions.append(.resolveLookup(id: id, .failure(.peerUnreachable))) }
     phase = .closed
     session = nil
     held = []
     actions.append(.close(reason))
+    // After the end, so that whoever asked finds the link gone and may ask over another one.
+    for id in directory.takeAll() { actions.append(.resolveLookup(id: id, .failure(.peerUnreachable))) }
   }
 
   /// Hands deliveries to the transport, a bounded amount at a time, and asks the store for more.
@@ -127,7 +128,7 @@ package struct LinkStateMachine: Sendable {
 
   private mutating func requestReads() {
     guard let features = session?.features else { return }
-    if features.contains(.deliver), let read = session?.outbound.nextRead(nowMs: nowMs) {
+    if features.contains(.deliver), let read = session?.outbound.nextRead() {
       actions.append(.readEnvelopes(after: read.after, maxCount: read.maxCount, maxBytes: read.maxBytes))
     }
     if features.contains(.receipts), let read = session?.receiptsOut.nextRead() {

@@ -24,8 +24,9 @@ struct OutboundStream: Sendable {
   private var unsettled = 0
   private var isReading = false
   private var mayHaveMore = true
-  private var pause = LaterPause()
-  private(set) var certificatesSent: Set<Kid> = []
+  private var postponed = PostponedRows()
+  /// Versions of the device lists that this link carried, by the sender's device.
+  private(set) var certificatesSent: [Kid: UInt64] = [:]
 
   init(
     origin: NodeID, destination: NodeID, epoch: UInt64, windowMessages: Int, windowBytes: Int,
@@ -44,13 +45,11 @@ struct OutboundStream: Sendable {
   mutating func workArrived() { mayHaveMore = true }
 
   /// What to read next, nil when nothing is known to wait or the window has no room worth a read.
-  mutating func nextRead(nowMs: UInt64) -> (after: UInt64, maxCount: Int, maxBytes: Int)? {
-    let used = flights.count + queue.count + unsettled
+  mutating func nextRead() -> (after: UInt64, maxCount: Int, maxBytes: Int)? {
+    // Rows that were put off take up half of the window at most: the other half is for everybody else.
+    let used = flights.count + queue.count + unsettled - min(postponed.count, windowMessages / 2)
     let usedBytes = flights.byteCount + queuedBytes
-    guard mayHaveMore, !isReading, !pause.holds(nowMs: nowMs), used < windowMessages, usedBytes < windowBytes
-    else {
-      return nil
-    }
+    guard mayHaveMore, !isReading, used < windowMessages, usedBytes < windowBytes else { return nil }
     // Reading one row per acknowledgement would cost a read each: wait for a quarter of the window.
     guard used == 0 || (windowMessages - used) * 4 >= windowMessages,
       queue.isEmpty || usedBytes * 4 <= windowBytes * 3
@@ -83,8 +82,12 @@ struct OutboundStream: Sendable {
 
   mutating func settled(_ count: Int) { unsettled -= count }
 
-  /// True the first time for each device.
-  mutating func markSent(_ kid: Kid) -> Bool { certificatesSent.insert(kid).inserted }
+  /// True the first time for each device, and again when its list is newer than the one that was sent.
+  mutating func markSent(_ certificate: SenderCertificate) -> Bool {
+    if let sent = certificatesSent[certificate.kid], sent >= certificate.listVersion { return false }
+    certificatesSent[certificate.kid] = certificate.listVersion
+    return true
+  }
 
   // MARK: - Sending
 
@@ -144,42 +147,33 @@ struct OutboundStream: Sendable {
   private mutating func launch(_ row: OutboundRow) {
     _ = queue.popFirst()
     queuedBytes -= row.bytes.count
-    flights.append(seq: row.seq, bytes: row.bytes.count)
+    flights.append(seq: row.seq, bytes: row.bytes.count, sender: row.senderKid)
   }
 
   // MARK: - Answers
 
   /// Checks that the peer answers what it was sent, each row once. Returns the number up to which everything
   /// that this link sent is answered: the peer's own `through` may run ahead of rows that are on their way
-  /// again.
-  mutating func acknowledge(_ frame: AckFrame, nowMs: UInt64) throws(LinkRefusal) -> UInt64 {
+  /// again. What the peer put off is not among the outcomes; it comes from `duePostponed`.
+  mutating func acknowledge(
+    _ frame: AckFrame, nowMs: UInt64
+  ) throws(LinkRefusal) -> (through: UInt64, items: [AckFrame.Item]) {
     guard frame.origin == origin, frame.destination == destination else { throw LinkRefusal(.wrongPeer) }
     guard frame.epoch == epoch else { throw LinkRefusal(.nonCanonical) }
+    var later: [(item: AckFrame.Item, sender: Kid)] = []
     for item in frame.items {
-      guard flights.answer(item.seq) else { throw LinkRefusal(.nonCanonical) }
+      guard let sender = flights.answer(item.seq) else { throw LinkRefusal(.nonCanonical) }
+      if item.outcome == .later { later.append((item, sender)) } else { postponed.answered(sender) }
     }
     unsettled += frame.items.count
-    if frame.items.contains(where: { $0.outcome == .later }) { mayHaveMore = true }
-    pause.note(frame.items, nowMs: nowMs)
-    return min(frame.through, flights.answeredThrough)
+    let through = min(frame.through, flights.answeredThrough)
+    guard !later.isEmpty else { return (through, frame.items) }
+    postponed.add(later, nowMs: nowMs)
+    return (through, frame.items.filter { $0.outcome != .later })
   }
-}
 
-/// A peer that answers "later" is not asked again at once. Short, because rows of others wait behind it too.
-private struct LaterPause: Sendable {
-  private static let firstMs: UInt64 = 50
-  private static let lastMs: UInt64 = 2_000
-  private var lengthMs: UInt64 = 0
-  private var untilMs: UInt64 = 0
-
-  func holds(nowMs: UInt64) -> Bool { nowMs < untilMs }
-
-  mutating func note(_ items: [AckFrame.Item], nowMs: UInt64) {
-    guard items.contains(where: { $0.outcome == .later }) else { return lengthMs = 0 }
-    guard items.allSatisfy({ $0.outcome == .later }) else { return }
-    lengthMs = lengthMs == 0 ? Self.firstMs : min(lengthMs * 2, Self.lastMs)
-    untilMs = nowMs + lengthMs
-  }
+  /// Outcomes of rows that were put off and have waited long enough to be queued again.
+  mutating func duePostponed(nowMs: UInt64) -> [AckFrame.Item] { postponed.takeDue(nowMs: nowMs) }
 }
 
 /// One envelope that is larger than a frame, on its way in parts.
@@ -210,6 +204,7 @@ private struct FlightLog: Sendable {
   private struct Flight {
     let seq: UInt64
     let bytes: Int
+    let sender: Kid
     var isAnswered = false
   }
 
@@ -220,21 +215,22 @@ private struct FlightLog: Sendable {
   /// Everything sent up to here is answered.
   private(set) var answeredThrough: UInt64 = 0
 
-  mutating func append(seq: UInt64, bytes: Int) {
-    flights.append(Flight(seq: seq, bytes: bytes))
+  mutating func append(seq: UInt64, bytes: Int, sender: Kid) {
+    flights.append(Flight(seq: seq, bytes: bytes, sender: sender))
     count += 1
     byteCount += bytes
   }
 
-  /// False when the row is not on its way.
-  mutating func answer(_ seq: UInt64) -> Bool {
+  /// The sender's device; nil when the row is not on its way.
+  mutating func answer(_ seq: UInt64) -> Kid? {
     var (low, high) = (head, flights.count)
     while low < high {
       let middle = (low + high) / 2
       if flights[middle].seq < seq { low = middle + 1 } else { high = middle }
     }
-    guard low < flights.count, flights[low].seq == seq, !flights[low].isAnswered else { return false }
+    guard low < flights.count, flights[low].seq == seq, !flights[low].isAnswered else { return nil }
     flights[low].isAnswered = true
+    let sender = flights[low].sender
     count -= 1
     byteCount -= flights[low].bytes
     while head < flights.count, flights[head].isAnswered {
@@ -245,6 +241,6 @@ private struct FlightLog: Sendable {
       flights.removeFirst(head)
       head = 0
     }
-    return true
+    return sender
   }
 }

@@ -15,6 +15,13 @@ final class PeerSupervisor: Sendable {
     case waiting(Scheduled<Void>, untilMs: UInt64)
   }
 
+  /// A question for the next link.
+  private struct WaitingLookup {
+    let id: UInt64
+    let address: Address
+    let completion: @Sendable (Result<[UInt8], ErrorCode>, LinkPort?) -> Void
+  }
+
   private struct State {
     var peer: FederationPeer
     var isRunning = false
@@ -29,7 +36,7 @@ final class PeerSupervisor: Sendable {
     var shown: PeerStatus.State
     var sinceMs: UInt64
     var lastError = ErrorCode.none
-    var lookups: [(id: UInt64, address: Address, completion: DirectoryCompletion)] = []
+    var lookups: [WaitingLookup] = []
     var nextLookup: UInt64 = 0
 
     mutating func show(_ state: PeerStatus.State, nowMs: UInt64) {
@@ -154,8 +161,8 @@ final class PeerSupervisor: Sendable {
   }
 
   func established(_ port: LinkPort) {
-    let waiting = state.withLock { state in
-      guard state.link === port else { return state.lookups[0..<0] }
+    let waiting: [WaitingLookup] = state.withLock { state in
+      guard state.link === port else { return [] }
       state.established = .now()
       state.attempts = 0
       state.lastError = .none
@@ -165,11 +172,11 @@ final class PeerSupervisor: Sendable {
       }
       state.show(.connected, nowMs: nowMs)
       defer { state.lookups = [] }
-      return state.lookups[...]
+      return state.lookups
     }
     environment.counters.add(.linksAdmitted)
     log.info("peer connected", metadata: ["peer": "\(peer.name)", "role": "\(port.role)"])
-    for lookup in waiting { port.lookup(lookup.address, lookup.completion) }
+    for lookup in waiting { port.lookup(lookup.address) { lookup.completion($0, port) } }
   }
 
   func ended(_ port: LinkPort, _ end: LinkEnd, because transport: TLSError?) {
@@ -213,8 +220,23 @@ final class PeerSupervisor: Sendable {
 
   // MARK: - Directory
 
-  /// Asks over the link; for a moment also over one that is only being made.
+  /// Asks over the link; for a moment also over one that is only being made. A question that went down with its
+  /// link, as when one of two simultaneous links gives way, is asked once more.
   func lookup(_ address: Address, _ completion: @escaping DirectoryCompletion) {
+    ask(address) { [weak self] result, link in
+      guard let self, let link, case .failure(.peerUnreachable) = result, self.hasLost(link) else {
+        return completion(result)
+      }
+      self.ask(address) { result, _ in completion(result) }
+    }
+  }
+
+  private func hasLost(_ link: LinkPort) -> Bool { state.withLock { $0.link !== link } }
+
+  /// The completion also names the link that was asked.
+  private func ask(
+    _ address: Address, _ completion: @escaping @Sendable (Result<[UInt8], ErrorCode>, LinkPort?) -> Void
+  ) {
     enum Way { case ask(LinkPort), refuse, wait(UInt64) }
     let way: Way = state.withLock { state in
       if let link = state.link, state.established != nil { return .ask(link) }
@@ -222,12 +244,12 @@ final class PeerSupervisor: Sendable {
         state.lookups.count < LinkLimits.queriesMax
       else { return .refuse }
       state.nextLookup += 1
-      state.lookups.append((state.nextLookup, address, completion))
+      state.lookups.append(WaitingLookup(id: state.nextLookup, address: address, completion: completion))
       return .wait(state.nextLookup)
     }
     switch way {
-    case .ask(let link): link.lookup(address, completion)
-    case .refuse: completion(.failure(.peerUnreachable))
+    case .ask(let link): link.lookup(address) { completion($0, link) }
+    case .refuse: completion(.failure(.peerUnreachable), nil)
     case .wait(let id):
       loop.scheduleTask(in: FederationTimes.lookupWait) { [weak self] in self?.giveUp(id) }
     }
@@ -237,7 +259,7 @@ final class PeerSupervisor: Sendable {
     let late = state.withLock { state in
       state.lookups.firstIndex { $0.id == id }.map { state.lookups.remove(at: $0) }
     }
-    late?.completion(.failure(.peerUnreachable))
+    late?.completion(.failure(.peerUnreachable), nil)
   }
 
   // MARK: - Ends and changes
@@ -251,7 +273,7 @@ final class PeerSupervisor: Sendable {
       defer { state.lookups = [] }
       return (Array(state.open.values), state.lookups)
     }
-    for lookup in lookups { lookup.completion(.failure(.peerUnreachable)) }
+    for lookup in lookups { lookup.completion(.failure(.peerUnreachable), nil) }
     for link in links { link.post(.drain(code)) }
     return links
   }

@@ -46,6 +46,7 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
     let loop = context.eventLoop
     let this = NIOLoopBound(self, eventLoop: loop)
     let bell = WorkBell(loop: loop) { this.value.workArrived() }
+    watches.append(edge.node.followMailbox(session))
     watches.append(edge.node.watch(mailbox: session.mailbox) { bell.ring() })
     if endsAtOnce { return sessionEnded() }
     beat(after: HTTPLimits.pingInterval)
@@ -95,7 +96,7 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
     guard frame.maskKey != nil, frame.reservedBits.isEmpty else { return end(.malformed, .protocolError) }
     switch frame.opcode {
     case .binary, .continuation: assemble(frame)
-    case .ping: write(.pong, frame.unmaskedData)
+    case .ping: write(.pong, frame.payload)
     case .pong: break
     case .text: end(.unsupportedMedia, .unacceptableData)
     default: end(.unknownFrame, .protocolError)
@@ -198,6 +199,11 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
 
   private func push() {
     guard !isClosing, let loop = context?.eventLoop, let read = window.nextRead() else { return }
+    // What was only just committed is in memory; everything else costs a query on another thread.
+    let fresh = edge.node.freshItems(
+      session, after: read.after, maxCount: read.maxCount, maxBytes: HTTPLimits.itemsBytesMax,
+      knownSenders: known)
+    if let fresh { return finishRead(.success(FoundItems(fresh, known: known))) }
     let this = NIOLoopBound(self, eventLoop: loop)
     edge.blocking.submit { [node = edge.node, session, known] state in
       guard state == .active else { return }
@@ -268,7 +274,7 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
   private func closeReceived(_ frame: WebSocketFrame) {
     if !isClosing {
       isClosing = true
-      var data = frame.unmaskedData
+      var data = frame.payload
       write(.connectionClose, data.readSlice(length: 2) ?? ByteBuffer())
     }
     context?.close(promise: nil)
@@ -298,8 +304,13 @@ private struct InFlight {
 private struct FoundItems: Sendable {
   let items: [MailboxItem]
   let known: Set<Kid>
-  /// The encoded `RealtimeFrame.items`, made on the pool's thread too.
+  /// The encoded `RealtimeFrame.items`, made by whoever found them.
   let frame: ByteBuffer
+
+  init(_ items: [MailboxItem], known: Set<Kid>) {
+    (self.items, self.known) = (items, known)
+    frame = items.isEmpty ? ByteBuffer() : ByteBuffer(bytes: RealtimeFrame.items(items).encoded())
+  }
 }
 
 private func readItems(
@@ -310,7 +321,6 @@ private func readItems(
     let items = try node.items(
       session, after: read.after, maxCount: read.maxCount, maxBytes: HTTPLimits.itemsBytesMax,
       knownSenders: &known)
-    let frame = items.isEmpty ? ByteBuffer() : ByteBuffer(bytes: RealtimeFrame.items(items).encoded())
-    return .success(FoundItems(items: items, known: known, frame: frame))
+    return .success(FoundItems(items, known: known))
   } catch { return .failure(error) }
 }

@@ -54,8 +54,7 @@ extension Node {
         let kids = try group.transaction.devices(of: address).map(\.kid)
         group.afterCommit { [self] _ in
           roster.forget(kids)
-          sessions.removeAll(of: address)
-          sessionWatches.call([address])
+          endSessions(of: kids)
           completion(.none)
         }
       } refused: {

@@ -13,6 +13,11 @@ final class CommitGroup {
   private(set) var completions: [@Sendable (SignedReceipts) -> Void] = []
   private(set) var woken: Set<Int64> = []
   private var allocated: [Int64: (first: UInt64, next: UInt64)] = [:]
+  /// Devices read inside the transaction; the roster keeps them only once it is on disk.
+  var loadedDevices: [Kid: KnownDevice] = [:]
+  /// What was put into mailboxes, for those who follow them; see `FreshRows`.
+  private var fresh: [(mailbox: Int64, seq: UInt64, row: FreshRow)] = []
+  private var unseen: Set<Int64> = []
 
   init(_ transaction: StoreTransaction, nowMs: UInt64) {
     self.transaction = transaction
@@ -30,6 +35,24 @@ final class CommitGroup {
     allocated[mailbox] = (counter.first, counter.next + 1)
     woken.insert(mailbox)
     return counter.next
+  }
+
+  /// Keeps a row in memory for whoever follows the mailbox. Every row that is put into a mailbox has to pass
+  /// here or through `putUnseen`.
+  func keep(_ row: FreshRow, in mailbox: Int64, seq: UInt64) { fresh.append((mailbox, seq, row)) }
+
+  /// A row came into the mailbox that only the store knows.
+  func putUnseen(in mailbox: Int64) { unseen.insert(mailbox) }
+
+  /// After the commit, and before anybody is told of it.
+  func publish(to rows: FreshRows) {
+    var own: [Int64: [(seq: UInt64, row: FreshRow)]] = [:]
+    for (mailbox, seq, row) in fresh { own[mailbox, default: []].append((seq, row)) }
+    for (mailbox, counter) in allocated {
+      rows.publish(
+        mailbox, first: counter.first, through: counter.next - 1,
+        rows: unseen.contains(mailbox) ? nil : own[mailbox] ?? [])
+    }
   }
 
   /// Has the mailbox's watchers called after the commit.
@@ -58,13 +81,16 @@ final class CommitGroup {
   func rollBack(to mark: Mark) {
     receipts.removeSubrange(mark.receipts...)
     completions.removeSubrange(mark.completions...)
+    loadedDevices = [:]
+    fresh.removeSubrange(mark.fresh...)
   }
 
   struct Mark {
     let receipts: Int
     let completions: Int
+    let fresh: Int
   }
-  var mark: Mark { Mark(receipts: receipts.count, completions: completions.count) }
+  var mark: Mark { Mark(receipts: receipts.count, completions: completions.count, fresh: fresh.count) }
 }
 
 /// The receipts of one group, signed under one Merkle root.
@@ -74,7 +100,8 @@ struct SignedReceipts: Sendable {
   subscript(index: Int) -> [UInt8] { encoded[index] }
 }
 
-/// A unit of work for the commit thread. `perform` runs inside a savepoint of the group's transaction.
+/// A unit of work for the commit thread. `perform` changes nothing but the group and its transaction: when a
+/// command of the group fails half way, everything is undone and the whole group runs again.
 struct CommitCommand: Sendable {
   /// Messages, receipts or rows in it; bounds the group and the queue.
   let weight: Int
@@ -102,6 +129,8 @@ final class CommitLoop: Sendable {
     var queuedWeight = 0
     var isStopping = false
     var isStopped = false
+    /// An fsync failed: nothing is committed or answered any more.
+    var isDead = false
   }
 
   // @unchecked members are guarded by `condition`.
@@ -113,6 +142,7 @@ final class CommitLoop: Sendable {
 
   private let shared = Shared()
   private let store: Store
+  private let freshRows: FreshRows
   private let clock: any Clock
   private let groupMax: Int
   private let queueMax: Int
@@ -121,8 +151,10 @@ final class CommitLoop: Sendable {
   private let metrics: NodeMetrics
 
   init(
-    store: Store, clock: any Clock, settings: NodeSettings, hooks: Hooks, metrics: NodeMetrics, log: Logger
+    store: Store, freshRows: FreshRows, clock: any Clock, settings: NodeSettings, hooks: Hooks,
+    metrics: NodeMetrics, log: Logger
   ) {
+    self.freshRows = freshRows
     (self.store, self.clock, self.hooks, self.metrics, self.log) = (store, clock, hooks, metrics, log)
     (groupMax, queueMax) = (settings.groupCommitMax, settings.queuedMessagesMax)
   }
@@ -154,8 +186,10 @@ final class CommitLoop: Sendable {
     let condition = shared.condition
     condition.lock()
     let refusal: ErrorCode? =
-      shared.state.isStopping
-      ? .shuttingDown : shared.state.queuedWeight + command.weight > queueMax ? .overloaded : nil
+      shared.state.isDead
+      ? .storageFailed
+      : shared.state.isStopping
+        ? .shuttingDown : shared.state.queuedWeight + command.weight > queueMax ? .overloaded : nil
     if refusal == nil {
       shared.state.queue.append(command)
       shared.state.queuedWeight += command.weight
@@ -179,6 +213,7 @@ final class CommitLoop: Sendable {
     let condition = shared.condition
     condition.lock()
     defer { condition.unlock() }
+    if shared.state.isDead { return nil }
     while shared.state.queue.isEmpty {
       if shared.state.isStopping { return nil }
       condition.wait()
@@ -197,46 +232,86 @@ final class CommitLoop: Sendable {
 
   private func commit(_ commands: [CommitCommand]) {
     do {
-      let (group, refusals) = try store.write { transaction in
-        let group = CommitGroup(transaction, nowMs: clock.nowMs())
-        let refusals = try perform(commands, in: group)
-        try group.writeCounters()
-        return (Unchecked(group), refusals)
+      var outcome = try attempt(commands, isolating: false)
+      if outcome == nil { outcome = try attempt(commands, isolating: true) }
+      guard let (group, refusals) = outcome?.value else {
+        preconditionFailure("isolated commands fail alone")
       }
       note(failure: nil)
-      finish(group.value, refusals: refusals)
+      finish(group, refusals: refusals)
     } catch {
       fail(commands, with: error)
     }
   }
 
-  private func perform(
-    _ commands: [CommitCommand], in group: CommitGroup
-  ) throws -> [(@Sendable (ErrorCode) -> Void, ErrorCode)] {
-    var refusals: [(@Sendable (ErrorCode) -> Void, ErrorCode)] = []
-    for command in commands {
-      let mark = group.mark
-      do {
-        try group.transaction.savepoint { try command.perform(group) }
-      } catch let code as ErrorCode {
-        group.rollBack(to: mark)
-        refusals.append((command.refused, code))
-      } catch let error as StoreError where error.code == .damagedRow {
-        group.rollBack(to: mark)
-        metrics.add(.damagedRows)
-        log.error("a stored row is damaged", metadata: ["error": "\(error)"])
-        refusals.append((command.refused, .damagedRow))
+  private typealias Refusal = (refused: @Sendable (ErrorCode) -> Void, code: ErrorCode)
+
+  /// One transaction over all commands. A savepoint per command would have SQLite copy every page that it
+  /// changes, for an undo that is hardly ever needed: refusals come before the first change as a rule. So at
+  /// first there are none.
+  /// - Returns: nil when a command failed after it had changed something, and nothing was kept.
+  private func attempt(
+    _ commands: [CommitCommand], isolating: Bool
+  ) throws -> Unchecked<(CommitGroup, [Refusal])>? {
+    do {
+      return try store.write { transaction in
+        let group = CommitGroup(transaction, nowMs: clock.nowMs())
+        var refusals: [Refusal] = []
+        for command in commands {
+          if let code = try perform(command, in: group, isolating: isolating) {
+            refusals.append((command.refused, code))
+          }
+        }
+        try group.writeCounters()
+        return Unchecked((group, refusals))
       }
-    }
-    return refusals
+    } catch is HalfDone { return nil }
   }
 
-  private func finish(_ group: CommitGroup, refusals: [(@Sendable (ErrorCode) -> Void, ErrorCode)]) {
+  /// A command failed after its first change, outside of a savepoint.
+  private struct HalfDone: Error {}
+
+  /// - Returns: why the command was refused, if it was.
+  private func perform(
+    _ command: CommitCommand, in group: CommitGroup, isolating: Bool
+  ) throws -> ErrorCode? {
+    let mark = group.mark
+    let changes = group.transaction.changes
+    do {
+      if isolating {
+        try group.transaction.savepoint { try command.perform(group) }
+      } else {
+        try command.perform(group)
+      }
+      return nil
+    } catch {
+      guard let code = refusal(error) else { throw error }
+      guard isolating || group.transaction.changes == changes else { throw HalfDone() }
+      group.rollBack(to: mark)
+      return code
+    }
+  }
+
+  /// Nil for what fails the whole group.
+  private func refusal(_ error: any Error) -> ErrorCode? {
+    switch error {
+    case let code as ErrorCode: return code
+    case let error as StoreError where error.code == .damagedRow:
+      metrics.add(.damagedRows)
+      log.error("a stored row is damaged", metadata: ["error": "\(error)"])
+      return .damagedRow
+    default: return nil
+    }
+  }
+
+  private func finish(_ group: CommitGroup, refusals: [Refusal]) {
     metrics.add(.commits)
+    group.publish(to: freshRows)
+    // Whoever forwards goes ahead: what it needs is on disk, and signing takes a moment.
+    hooks.wake(group.woken)
     let signed = SignedReceipts(hooks.sign(group.receipts))
     for completion in group.completions { completion(signed) }
     for (refused, code) in refusals { refused(code) }
-    hooks.wake(group.woken)
   }
 
   private func fail(_ commands: [CommitCommand], with error: any Error) {
@@ -245,9 +320,19 @@ final class CommitLoop: Sendable {
     note(failure: code)
     metrics.add(.commitFailures)
     log.error("a commit failed", metadata: ["code": "\(code.name)"])
+    if let storeError, storeError == .fsyncFailed { return die(storeError) }
     if code == .storageFull { hooks.full() }
     for command in commands { command.refused(code) }
-    if let storeError, storeError == .fsyncFailed { hooks.fatal(storeError) }
+  }
+
+  /// What is on the disk is unknown, so nothing true can be said to anybody: whoever waits for an answer hears
+  /// from the next process, which reads the disk anew.
+  private func die(_ error: StoreError) {
+    shared.condition.lock()
+    shared.state.isDead = true
+    shared.state.queue = []
+    shared.condition.unlock()
+    hooks.fatal(error)
   }
 
   private func note(failure: ErrorCode?) {

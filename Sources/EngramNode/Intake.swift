@@ -65,12 +65,21 @@ extension Node {
     case .peer(let peer):
       guard header.sender.node == peer else { throw .wrongHome }
     }
-    guard let device = try roster.device(header.senderKid) else { throw .unknownDevice }
+    guard let device = try roster.device(header.senderKid) else {
+      throw refusal(ofUnknown: header.senderKid, from: source)
+    }
     let standing = device.standing(nowMs: clock.nowMs())
     guard standing == .none else { throw standing }
     do throws(CredentialError) { return try VerifiedEnvelope(envelope, sender: device.certificate) } catch {
       throw error.code
     }
+  }
+
+  /// A peer's device is unknown although its certificate came first: the certificate was refused, and that is
+  /// the reason to give. Without one it may still come, so the envelope is put off.
+  private func refusal(ofUnknown kid: Kid, from source: Source) -> ErrorCode {
+    guard case .peer(let peer) = source else { return .unknownDevice }
+    return refusedSenders.code(of: kid, from: peer) ?? .unknownDevice
   }
 
   /// Steps 5 to 8 for a batch of a client; outcomes come in the batch's order, after the commit.
@@ -94,10 +103,12 @@ extension Node {
       })
   }
 
-  /// Steps 5 to 8 for a batch of a peer. The link's progress (`through`) commits with the messages.
+  /// Steps 5 to 8 for a batch of a peer. The link's progress (`through`) commits with the messages. A failure
+  /// means that nothing was judged: there is no answer, and everything has to come again on another link.
   package func acceptFromPeer(
     _ peer: NodeName, epoch: UInt64, firstSeq: UInt64, through: UInt64,
-    batch: [Result<VerifiedEnvelope, ErrorCode>], completion: @escaping @Sendable ([AckFrame.Item]) -> Void
+    batch: [Result<VerifiedEnvelope, ErrorCode>],
+    completion: @escaping @Sendable (Result<[AckFrame.Item], ErrorCode>) -> Void
   ) {
     let seqs = batch.indices.map { firstSeq + UInt64($0) }
     commitLoop.submit(
@@ -110,16 +121,20 @@ extension Node {
         try group.transaction.setLink(link)
         group.afterCommit { [metrics] receipts in
           metrics.add(.acceptedFromPeers, decisions.count { $0.outcome == .accepted })
-          completion(
-            zip(seqs, decisions).map { seq, decision in
-              AckFrame.Item(
-                seq: seq, outcome: decision.outcome, code: decision.code,
-                receipt: decision.receipt.map { receipts[$0] } ?? [])
-            })
+          let items = zip(seqs, decisions).map { seq, decision in
+            AckFrame.Item(
+              seq: seq, outcome: decision.outcome, code: decision.code,
+              receipt: decision.receipt.map { receipts[$0] } ?? [])
+          }
+          completion(.success(items))
         }
       } refused: { code in
-        completion(
-          seqs.map { AckFrame.Item(seq: $0, outcome: code.isRetryable ? .later : .refused, code: code) })
+        switch code {
+        // Room comes back, and a damaged row is one sender's or recipient's: the link stays for the others.
+        case .overloaded, .storageFull, .damagedRow:
+          completion(.success(seqs.map { AckFrame.Item(seq: $0, outcome: .later, code: code) }))
+        default: completion(.failure(code))
+        }
       })
   }
 
@@ -169,7 +184,7 @@ extension Node {
   /// The device is asked about again here, because it may have been disabled since step 3.
   private func authorise(_ envelope: VerifiedEnvelope, in group: CommitGroup) throws -> ErrorCode {
     guard envelope.header.expiresMs > purgedThroughMs else { return .replayWindowClosed }
-    guard let device = try roster.device(envelope.header.senderKid, in: group.transaction) else {
+    guard let device = try roster.device(envelope.header.senderKid, in: group) else {
       return .unknownDevice
     }
     return device.standing(nowMs: group.nowMs)
@@ -181,7 +196,7 @@ extension Node {
     let isLocal = if case .client = source { true } else { false }
     return try EngramNode.route(
       envelope.header.recipients, home: identity.name, mayForward: isLocal,
-      device: { try roster.device($0, in: group.transaction) }, peer: { roster.peer($0) })
+      device: { try roster.device($0, in: group) }, peer: { roster.peer($0) })
   }
 
   private func store(
@@ -205,6 +220,7 @@ extension Node {
     guard case .inserted(let message) = outcome else { return outcome }
     for destination in routes.destinations {
       let seq = try group.nextSeq(destination.mailbox)
+      group.keep(.envelope(envelope.envelope), in: destination.mailbox, seq: seq)
       for slot in destination.slots {
         try group.transaction.insertDelivery(
           mailbox: destination.mailbox, seq: seq, slot: slot, message: message)
@@ -248,5 +264,9 @@ func dedupeKey(_ header: EnvelopeHeader) -> Digest {
 }
 
 func dedupeKey(sender: Address, kid: Kid, message: MessageID) -> Digest {
-  tagged("dedupe", Array(sender.text.utf8)[...], kid.bytes[...], message.bytes[...])
+  let transcript = Transcript("dedupe")
+  transcript.absorb(sender.text)
+  transcript.absorb(kid)
+  transcript.absorb(message)
+  return transcript.identifier()
 }

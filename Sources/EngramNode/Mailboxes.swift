@@ -40,7 +40,7 @@ extension Node {
   private func mailboxRows(
     _ mailbox: Int64, after: UInt64, maxCount: Int, maxBytes: Int
   ) throws(ErrorCode) -> [MailboxRow] {
-    let (deliveries, notices) = try readingRows { snapshot in
+    let (deliveries, notices) = try readingRows(mailbox) { snapshot in
       (
         try snapshot.deliveries(mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes),
         try snapshot.notices(mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes)
@@ -76,22 +76,75 @@ extension Node {
     return items
   }
 
-  /// A read of rows that carry check sums. A message that does not match its own is never handed out: it is
-  /// taken out of every mailbox, so that it does not block what is behind it, and counted for the operator.
-  func readingRows<T>(_ body: (StoreSnapshot) throws -> T) throws(ErrorCode) -> T {
+  /// `items` for rows that were only just committed, without the store: never blocks. Nil when it has to be
+  /// asked. Needs `followMailbox`.
+  package func freshItems(
+    _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: Set<Kid>
+  ) -> [MailboxItem]? {
+    let now = clock.nowMs()
+    let rows = freshRows.rows(session.mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes) { row in
+      guard case .envelope(let envelope) = row else { return true }
+      return envelope.header.expiresMs > now && envelope.header.notBeforeMs <= now
+    }
+    guard let rows else { return nil }
+    var items: [MailboxItem] = []
+    items.reserveCapacity(rows.count)
+    for (seq, row) in rows {
+      switch row {
+      case .envelope(let envelope):
+        // A certificate that has to come first is in the store.
+        guard knownSenders.contains(envelope.header.senderKid) else { return nil }
+        items.append(MailboxItem(kind: .envelope, seq: seq, payload: envelope.bytes))
+      case .notice(let bytes):
+        items.append(MailboxItem(kind: .receipt, seq: seq, payload: bytes))
+      }
+    }
+    return items
+  }
+
+  /// Has what is committed for a device kept in memory, for `freshItems`.
+  package func followMailbox(_ session: ClientSession) -> Watch { freshRows.follow(session.mailbox) }
+
+  /// A read of a mailbox's rows, which carry check sums. One that does not match its own is never handed out:
+  /// it is taken out, so that it does not block what is behind it, and counted for the operator.
+  func readingRows<T>(_ mailbox: Int64, _ body: (StoreSnapshot) throws -> T) throws(ErrorCode) -> T {
     do { return try unmappedRead(body) } catch {
       guard let failure = error as? StoreError else { throw error as? ErrorCode ?? .internalError }
-      if case .damaged(.message, let row) = failure { quarantine(row) }
+      switch failure {
+      case .damaged(.message, let row): quarantine(message: row)
+      case .damaged(.notice, let row): quarantine(notice: UInt64(clamping: row), in: mailbox)
+      default: break
+      }
       throw failure.code
     }
   }
 
-  private func quarantine(_ message: Int64) {
+  /// The sender is told, as far as the row still says who that is: it was promised an answer.
+  private func quarantine(message: Int64) {
     metrics.add(.damagedRows)
     log.error("a stored message is damaged and was set aside", metadata: ["row": "\(message)"])
     commitLoop.submit(
-      CommitCommand(weight: 1) { group in
+      CommitCommand(weight: 1) { [self] group in
+        let remains = try group.transaction.remains(of: message)
         for place in try group.transaction.quarantine(message: message) { group.wake(place.mailbox) }
+        // The bytes are damaged somewhere; the id in them is right if it leads to the row's own key.
+        guard let (info, bytes) = remains, info.open > 0,
+          let header = try? UnverifiedEnvelope(parsing: bytes).header, dedupeKey(header) == info.dedupe
+        else { return }
+        let body = statement(
+          .failed, code: .damagedRow, about: info, messageID: header.messageID, atMs: group.nowMs)
+        try post([body], towards: info.sender, kid: info.senderKid, in: group)
+      } refused: { _ in
+      })
+  }
+
+  private func quarantine(notice seq: UInt64, in mailbox: Int64) {
+    metrics.add(.damagedRows)
+    log.error("a stored receipt row is damaged and was removed", metadata: ["row": "\(seq)"])
+    commitLoop.submit(
+      CommitCommand(weight: 1) { group in
+        _ = try group.transaction.removeNotice(mailbox, seq: seq)
+        group.wake(mailbox)
       } refused: { _ in
       })
   }
@@ -124,10 +177,10 @@ extension Node {
     let checked = acks.map { ack in (seq: ack.seq, receipt: checkReceipt(ack.receipt, from: session)) }
     commitLoop.submit(
       CommitCommand(weight: acks.count) { [self] group in
-        var notices = NoticeBatch()
+        var notices = NoticeBatch(self)
         let outcomes = try checked.map { ack in
           switch ack.receipt {
-          case .failure(let code): ItemOutcome(.refused, code: code)
+          case .failure(let code): ItemOutcome(code.isRetryable ? .later : .refused, code: code)
           case .success(let receipt): try settle(ack.seq, receipt, session, &notices, in: group)
           }
         }
@@ -172,24 +225,22 @@ extension Node {
       let isEnvelope = try group.transaction.delivery(session.mailbox, seq: seq) != nil
       return isEnvelope ? ItemOutcome(.refused, code: .malformed) : ItemOutcome(.duplicate)
     }
+    let body = receipt.body
     do {
-      return try group.transaction.savepoint {
-        guard let removed = try group.transaction.removeDelivery(session.mailbox, seq: seq) else {
-          return ItemOutcome(.duplicate)
-        }
-        let body = receipt.body
-        guard removed.info.envelopeID == body.envelope, removed.info.sender == body.sender,
-          removed.info.senderKid == body.senderKid,
-          removed.info.dedupe == dedupeKey(sender: body.sender, kid: body.senderKid, message: body.messageID)
+      let removed = try group.transaction.removeDelivery(session.mailbox, seq: seq) { info in
+        guard info.envelopeID == body.envelope, info.sender == body.sender,
+          info.senderKid == body.senderKid,
+          info.dedupe == dedupeKey(sender: body.sender, kid: body.senderKid, message: body.messageID)
         else { throw ErrorCode.malformed }
-        if let home = try homeMailbox(of: body.sender, kid: body.senderKid, in: group) {
-          notices.add(receipt.bytes, to: home)
-          metrics.add(.receiptsForwarded)
-        }
-        return ItemOutcome(.accepted)
       }
+      guard removed != nil else { return ItemOutcome(.duplicate) }
     } catch let code as ErrorCode where code == .malformed {
       return ItemOutcome(.refused, code: code)
     }
+    if let home = try homeMailbox(of: body.sender, kid: body.senderKid, in: group) {
+      notices.add(receipt.bytes, to: home)
+      metrics.add(.receiptsForwarded)
+    }
+    return ItemOutcome(.accepted)
   }
 }

@@ -19,8 +19,10 @@ package final class Node: Sendable {
   let commitLoop: CommitLoop
   let sessions = SessionTable()
   let mailboxWatches: WatchTable<Int64>
-  let sessionWatches = WatchTable<Address>()
+  let sessionWatches = WatchTable<Kid>()
   let directoryCache = DirectoryCache()
+  let refusedSenders = RefusedSenders()
+  let freshRows: FreshRows
   let directoryPort = Mutex<(any DirectoryPort)?>(nil)
   let startedMs: UInt64
   private let store: Store
@@ -42,10 +44,12 @@ package final class Node: Sendable {
     startedMs = clock.nowMs()
     let watches = WatchTable<Int64>()
     mailboxWatches = watches
+    let freshRows = FreshRows()
+    self.freshRows = freshRows
     let key = identity.key
     let diskLow = self.diskLow
     commitLoop = CommitLoop(
-      store: store, clock: clock, settings: settings,
+      store: store, freshRows: freshRows, clock: clock, settings: settings,
       hooks: CommitLoop.Hooks(
         sign: { signReceipts($0, with: key) }, wake: { watches.call($0) },
         full: {

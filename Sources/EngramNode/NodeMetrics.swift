@@ -6,7 +6,8 @@ package final class NodeMetrics: Sendable {
   package enum Counter: Int, CaseIterable, Sendable {
     case acceptedFromClients, acceptedFromPeers, acknowledged, commitFailures, commits, damagedRows,
       duplicates
-    case expired, federated, idReused, peersRefused, purged, receiptsForwarded, refused, registrations
+    case expired, federated, idReused, peersRefused, purged, receiptsDropped, receiptsForwarded, refused
+    case registrations
     case sessionsOpened, sessionsRefused
 
     /// Prometheus name without the `engram_` prefix and the `_total` suffix.

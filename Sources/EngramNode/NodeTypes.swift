@@ -45,7 +45,14 @@ package struct NodeSettings: Sendable {
   package var sessionsMax = 100_000
   /// How long a directory answer of a peer is used without asking again.
   package var directoryFreshMs: UInt64 = 3_600_000
+  /// Clients of this node.
   package var clientsMax = 1_000_000
+  /// Clients of one peer whose certificates are kept, about 2 KiB each. Whoever can name a device can invent
+  /// another, so without a bound a peer could fill the disk.
+  package var clientsPerPeerMax = 100_000
+  /// Numbers that a mailbox may run ahead of its oldest receipt; older ones are dropped. Bounds what piles up
+  /// for somebody who never comes back.
+  package var noticeNumbersMax = 100_000
   /// Disk held back for the time when it is full: acknowledgements, which free space, then still find room
   /// for their commits, while new work is refused.
   package var diskReserveBytes: UInt64 = 8 << 20

@@ -8,7 +8,17 @@ struct NoticeBatch {
   private static let receiptsPerRowMax = 256
   private static let rowBytesMax = 192 << 10
 
+  /// How long a receipt waits for whoever should read it: as long as a message may live at most. By then the
+  /// sender has given the message up.
+  static let keptMs = Limits.ttlMsMax
+
   private var pending: [Int64: [[UInt8]]] = [:]
+  private let numbersMax: UInt64
+  private let metrics: NodeMetrics
+
+  init(_ node: Node) {
+    (numbersMax, metrics) = (UInt64(node.settings.noticeNumbersMax), node.metrics)
+  }
 
   mutating func add(_ receipt: [UInt8], to mailbox: Int64) { pending[mailbox, default: []].append(receipt) }
 
@@ -32,7 +42,13 @@ struct NoticeBatch {
     throws
   {
     guard count > 0 else { return }
-    try group.transaction.insertNotice(mailbox: mailbox, seq: try group.nextSeq(mailbox), bytes: row.bytes)
+    let seq = try group.nextSeq(mailbox)
+    try group.transaction.insertNotice(mailbox: mailbox, seq: seq, bytes: row.bytes, nowMs: group.nowMs)
+    if seq > numbersMax {
+      let dropped = try group.transaction.removeNotices(mailbox, through: seq - numbersMax)
+      if dropped > 0 { metrics.add(.receiptsDropped, dropped) }
+    }
+    group.keep(.notice(row.bytes), in: mailbox, seq: seq)
     (row, count) = (FieldWriter(capacity: 4_096), 0)
   }
 }
@@ -41,14 +57,14 @@ extension Node {
   /// Where receipts about a message of this sender go: the device's own mailbox, or its node's. Nil when
   /// neither is known any more; the receipt is then dropped, for nobody is left to read it.
   func homeMailbox(of sender: Address, kid: Kid, in group: CommitGroup) throws -> Int64? {
-    if sender.node == identity.name { return try roster.device(kid, in: group.transaction)?.mailbox }
+    if sender.node == identity.name { return try roster.device(kid, in: group)?.mailbox }
     return roster.peer(sender.node)?.receipts
   }
 
   /// Signs statements of our own at once, because they are stored in this transaction, and sends them home.
   func post(_ bodies: [ReceiptBody], towards sender: Address, kid: Kid, in group: CommitGroup) throws {
     guard let mailbox = try homeMailbox(of: sender, kid: kid, in: group) else { return }
-    var notices = NoticeBatch()
+    var notices = NoticeBatch(self)
     for receipt in signReceipts(bodies, with: identity.key) { notices.add(receipt, to: mailbox) }
     try notices.write(in: group)
   }

@@ -47,7 +47,7 @@ extension Node {
   ) throws(ErrorCode) -> [OutboundEnvelope] {
     guard let known = roster.peer(peer) else { throw .noRoute }
     let now = clock.nowMs()
-    let rows = try readingRows {
+    let rows = try readingRows(known.envelopes) {
       try $0.deliveries(known.envelopes, after: seq, maxCount: maxCount, maxBytes: maxBytes)
     }
     return try rows.filter { $0.expiresMs > now }.map { row throws(ErrorCode) in
@@ -57,12 +57,44 @@ extension Node {
     }
   }
 
+  /// The same for rows that were only just committed, without the store: never blocks. Nil when it has to be
+  /// asked.
+  package func freshOutbound(
+    _ peer: NodeName, after seq: UInt64, maxCount: Int, maxBytes: Int
+  ) -> [OutboundEnvelope]? {
+    guard let known = roster.peer(peer) else { return nil }
+    let now = clock.nowMs()
+    let rows = freshRows.rows(known.envelopes, after: seq, maxCount: maxCount, maxBytes: maxBytes) { row in
+      if case .envelope(let envelope) = row { envelope.header.expiresMs > now } else { false }
+    }
+    guard let rows else { return nil }
+    var out: [OutboundEnvelope] = []
+    for (seq, row) in rows {
+      guard case .envelope(let envelope) = row, let device = roster.cachedDevice(envelope.header.senderKid)
+      else { return nil }
+      out.append(
+        OutboundEnvelope(
+          seq: seq, bytes: pruned(envelope, for: peer), senderKid: envelope.header.senderKid,
+          senderListVersion: device.list.version))
+    }
+    return out
+  }
+
+  /// Has rows for a peer kept in memory when they are committed, for the `fresh…` reads.
+  package func followOutbox(_ peer: NodeName) -> [Watch] {
+    guard let known = roster.peer(peer) else { return [] }
+    return [freshRows.follow(known.envelopes), freshRows.follow(known.receipts)]
+  }
+
   private func pruned(_ bytes: [UInt8], for peer: NodeName) throws(ErrorCode) -> [UInt8] {
-    do throws(CodecError) {
-      let envelope = try UnverifiedEnvelope(parsing: bytes)
-      if envelope.hasPattern(fullFor: { $0.address.node == peer }) { return bytes }
-      return pruneEnvelope(envelope) { $0.address.node == peer }
-    } catch { throw .damagedRow }
+    do throws(CodecError) { return pruned(try UnverifiedEnvelope(parsing: bytes), for: peer) } catch {
+      throw .damagedRow
+    }
+  }
+
+  private func pruned(_ envelope: UnverifiedEnvelope, for peer: NodeName) -> [UInt8] {
+    if envelope.hasPattern(fullFor: { $0.address.node == peer }) { return envelope.bytes }
+    return pruneEnvelope(envelope) { $0.address.node == peer }
   }
 
   /// Applies a peer's acknowledgements. Accepted and duplicate end the row; refused ends it with a failed
@@ -74,7 +106,7 @@ extension Node {
     commitLoop.submit(
       CommitCommand(weight: items.count) { [self] group in
         guard let known = roster.peer(peer) else { throw ErrorCode.noRoute }
-        var notices = NoticeBatch()
+        var notices = NoticeBatch(self)
         for item in items { try settle(item, known, &notices, in: group) }
         try notices.write(in: group)
         var link = try group.transaction.link(peer: known.envelopes)
@@ -98,6 +130,7 @@ extension Node {
   ) throws {
     if item.outcome == .later {
       let fresh = try group.nextSeq(known.envelopes)
+      group.putUnseen(in: known.envelopes)
       _ = try group.transaction.requeueDelivery(known.envelopes, seq: item.seq, newSeq: fresh)
       return
     }
@@ -131,12 +164,27 @@ extension Node {
     _ peer: NodeName, after seq: UInt64, maxCount: Int
   ) throws(ErrorCode) -> [OutboundReceipts] {
     guard let known = roster.peer(peer) else { throw .noRoute }
-    let rows = try reading {
+    let rows = try readingRows(known.receipts) {
       try $0.notices(known.receipts, after: seq, maxCount: maxCount, maxBytes: Limits.frameBytesMax)
     }
     return try rows.map { row throws(ErrorCode) in
       OutboundReceipts(seq: row.seq, receipts: try splitReceipts(row.bytes))
     }
+  }
+
+  /// The same for rows that were only just committed; see `freshOutbound`.
+  package func freshReceipts(_ peer: NodeName, after seq: UInt64, maxCount: Int) -> [OutboundReceipts]? {
+    guard let known = roster.peer(peer) else { return nil }
+    let rows = freshRows.rows(
+      known.receipts, after: seq, maxCount: maxCount, maxBytes: Limits.frameBytesMax
+    ) { _ in true }
+    guard let rows else { return nil }
+    var out: [OutboundReceipts] = []
+    for (seq, row) in rows {
+      guard case .notice(let bytes) = row, let receipts = try? splitReceipts(bytes) else { return nil }
+      out.append(OutboundReceipts(seq: seq, receipts: receipts))
+    }
+    return out
   }
 
   package func settleReceipts(
@@ -153,16 +201,18 @@ extension Node {
   }
 
   /// One row of receipts from a peer, for our own clients: stored in their mailboxes with the stream's
-  /// progress.
+  /// progress. Only receipts about messages that were sent are kept; once a message is forgotten, its sender
+  /// has no use for them either.
   package func acceptReceipts(
     _ peer: NodeName, epoch: UInt64, seq: UInt64, receipts: [[UInt8]],
     completion: @escaping @Sendable (ErrorCode) -> Void
   ) {
-    let usable = receipts.compactMap { bytes -> (body: ReceiptBody, bytes: [UInt8])? in
+    let usable = receipts.compactMap { bytes -> (body: ReceiptBody, dedupe: Digest, bytes: [UInt8])? in
       guard let body = try? UnverifiedReceipt(parsing: bytes[...]).body, body.sender.node == identity.name,
         body.issuerName == peer.text || body.recipient?.node == peer, body.role != .homeNode
       else { return nil }
-      return (body, bytes)
+      let dedupe = dedupeKey(sender: body.sender, kid: body.senderKid, message: body.messageID)
+      return (body, dedupe, bytes)
     }
     commitLoop.submit(
       CommitCommand(weight: receipts.count) { [self] group in
@@ -172,10 +222,12 @@ extension Node {
           group.afterCommit { _ in completion(.none) }
           return
         }
-        var notices = NoticeBatch()
+        var notices = NoticeBatch(self)
         for receipt in usable {
-          guard let home = try homeMailbox(of: receipt.body.sender, kid: receipt.body.senderKid, in: group)
+          guard try group.transaction.envelopeID(receipt.dedupe) == receipt.body.envelope,
+            let home = try homeMailbox(of: receipt.body.sender, kid: receipt.body.senderKid, in: group)
           else {
+            metrics.add(.receiptsDropped)
             continue
           }
           notices.add(receipt.bytes, to: home)

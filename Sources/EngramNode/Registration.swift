@@ -14,6 +14,9 @@ package enum InviteToken {
 }
 
 extension Node {
+  /// Devices kept of one client of a peer: what a list may hold, four times over for those it held before.
+  private static let devicesKeptMax = 4 * Limits.devicesPerClientMax
+
   /// Registers a new client's first device: `invite token | registration | signed prekey`. Everything is
   /// verified before the commit thread sees it; the invite is used up in the same transaction that creates
   /// the client. Answers with the client's own directory entry, countersigned.
@@ -23,13 +26,17 @@ extension Node {
     let registration: VerifiedRegistration
     do {
       let parsed = try RegistrationRequest(parsing: request[...])
+      // One read before five signatures: whoever was not invited costs little.
+      guard try reading({ try $0.hasInvite(inviteDigest(parsed.inviteToken)) }) else {
+        return completion(.failure(.inviteInvalid))
+      }
       registration = try VerifiedRegistration(parsed, node: identity.id, nowMs: clock.nowMs())
     } catch let error as CodecError {
       return completion(.failure(error.code))
     } catch let error as CredentialError {
       return completion(.failure(error.code))
     } catch {
-      return completion(.failure(.internalError))
+      return completion(.failure(error as? ErrorCode ?? .internalError))
     }
     commitLoop.submit(
       CommitCommand(weight: 1) { [self] group in
@@ -52,7 +59,7 @@ extension Node {
       name == address.name,
       address.node == identity.name
     else { throw ErrorCode.inviteInvalid }
-    guard try transaction.counts().clients < settings.clientsMax else { throw ErrorCode.quotaExceeded }
+    guard try transaction.clientCount(home: 0) < settings.clientsMax else { throw ErrorCode.quotaExceeded }
     guard try transaction.client(address) == nil, try transaction.device(certificate.kid) == nil else {
       throw ErrorCode.nameTaken
     }
@@ -115,8 +122,10 @@ extension Node {
         guard list.body.version > client.listVersion else { throw ErrorCode.staleDeviceList }
         try group.transaction.updateDeviceList(session.address, list: bytes, version: list.body.version)
         let kids = try group.transaction.devices(of: session.address).map(\.kid)
+        let gone = kids.filter { !list.body.isActive($0) }
         group.afterCommit { [self] _ in
           roster.forget(kids)
+          endSessions(of: gone)
           completion(.none)
         }
       } refused: {
@@ -127,6 +136,16 @@ extension Node {
   /// Stores the certificate and device list of a peer's client, sent before the first envelope that needs
   /// them.
   package func learn(
+    _ item: CertificateItem, from peer: NodeName, completion: @escaping @Sendable (ErrorCode) -> Void
+  ) {
+    let kid = DeviceCertificate.claimedKid(item.certificate)
+    verifyAndStore(item, from: peer) { [refusedSenders] code in
+      if let kid { refusedSenders.note(code, of: kid, from: peer) }
+      completion(code)
+    }
+  }
+
+  private func verifyAndStore(
     _ item: CertificateItem, from peer: NodeName, completion: @escaping @Sendable (ErrorCode) -> Void
   ) {
     let (certificate, list): (DeviceCertificate, DeviceList)
@@ -166,6 +185,9 @@ extension Node {
         try transaction.updateDeviceList(address, list: list.bytes, version: list.body.version)
       }
     } else {
+      guard try transaction.clientCount(home: known.envelopes) < settings.clientsPerPeerMax else {
+        throw ErrorCode.quotaExceeded
+      }
       try transaction.insertClient(
         ClientRow(
           address: address, identity: certificate.body.identity, list: list.bytes,
@@ -173,6 +195,9 @@ extension Node {
           home: known.envelopes, isDisabled: false, createdMs: group.nowMs))
     }
     if try transaction.device(certificate.kid) == nil {
+      guard try transaction.devices(of: address).count < Self.devicesKeptMax else {
+        throw ErrorCode.quotaExceeded
+      }
       try transaction.insertDevice(
         DeviceRow(kid: certificate.kid, address: address, certificate: certificate.bytes, mailbox: nil))
     }

@@ -66,11 +66,18 @@ final class Roster: Sendable {
     } catch { throw error as? ErrorCode ?? (error as? StoreError)?.code ?? .internalError }
   }
 
-  /// Like `device`, inside the commit thread's transaction.
-  func device(_ kid: Kid, in transaction: StoreTransaction) throws -> KnownDevice? {
+  /// Only from the cache: never blocks.
+  func cachedDevice(_ kid: Kid) -> KnownDevice? { state.withLock { $0.devices[kid] } }
+
+  /// Like `device`, inside the commit thread's transaction. What was read there may never come to be, so it is
+  /// kept for others after the commit.
+  func device(_ kid: Kid, in group: CommitGroup) throws -> KnownDevice? {
     let (cached, generation) = state.withLock { ($0.devices[kid], $0.generation) }
-    if let cached { return cached }
-    return remember(try Self.load(kid, from: transaction), generation: generation)
+    if let known = cached ?? group.loadedDevices[kid] { return known }
+    guard let device = try Self.load(kid, from: group.transaction) else { return nil }
+    group.loadedDevices[kid] = device
+    group.afterCommit { [self] _ in _ = remember(device, generation: generation) }
+    return device
   }
 
   /// Must follow every change of a client or device, after its commit.

@@ -25,8 +25,8 @@ final class SessionTable: Sendable {
 
   func session(_ bearer: String) -> ClientSession? { state.withLock { $0.byBearer[Self.key(bearer)] } }
   func remove(_ bearer: String) { state.withLock { $0.byBearer[Self.key(bearer)] = nil } }
-  func removeAll(of address: Address) {
-    state.withLock { $0.byBearer = $0.byBearer.filter { $0.value.address != address } }
+  func removeAll(of kids: Set<Kid>) {
+    state.withLock { $0.byBearer = $0.byBearer.filter { !kids.contains($0.value.kid) } }
   }
   func removeExpired(nowMs: UInt64) {
     state.withLock { $0.byBearer = $0.byBearer.filter { $0.value.expiresMs > nowMs } }
@@ -106,8 +106,15 @@ extension Node {
     return standing == .none ? .success(session) : .failure(standing)
   }
 
-  /// Called once when the session's client is disabled.
+  /// Ends what these devices have open, live connections included.
+  func endSessions(of kids: [Kid]) {
+    guard !kids.isEmpty else { return }
+    sessions.removeAll(of: Set(kids))
+    sessionWatches.call(kids)
+  }
+
+  /// Called once the session's client is disabled or its device is no longer active.
   package func watchSession(_ session: ClientSession, onEnd: @escaping @Sendable () -> Void) -> Watch {
-    sessionWatches.add(session.address, onEnd)
+    sessionWatches.add(session.kid, onEnd)
   }
 }

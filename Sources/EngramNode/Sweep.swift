@@ -73,6 +73,21 @@ extension Node {
         if mayPurge { try purge(in: group) }
       } refused: { _ in
       })
+    if mayPurge, now > NoticeBatch.keptMs { expireNotices(before: now - NoticeBatch.keptMs) }
+  }
+
+  /// Receipts for devices and peers that never came back. Looked for on this thread: it asks every mailbox.
+  private func expireNotices(before ms: UInt64) {
+    let found = try? reading { try $0.mailboxesWithNotices(before: ms, limit: Sweeper.batchMax) }
+    guard let mailboxes = found, !mailboxes.isEmpty else { return }
+    commitLoop.submit(
+      CommitCommand(weight: mailboxes.count) { [metrics] group in
+        for mailbox in mailboxes {
+          let gone = try group.transaction.purgeNotices(mailbox, before: ms)
+          group.afterCommit { _ in metrics.add(.receiptsDropped, gone) }
+        }
+      } refused: { _ in
+      })
   }
 
   private func expire() {

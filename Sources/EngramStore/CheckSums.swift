@@ -3,33 +3,39 @@ internal import EngramCrypto
 
 /// SQLite does not notice a flipped bit in a value, so what is handed on carries these 16 bytes. They find
 /// damage, not forgery: whoever can write the file can compute them.
-func checkSum(_ bytes: [UInt8]) -> [UInt8] {
-  let transcript = Transcript("row")
-  transcript.absorb(bytes)
-  return Array(transcript.finish().prefix(checkSumBytes))
-}
+typealias CheckSum = Identifier16<RowTag>
+enum RowTag {}
 
-let checkSumBytes = 16
+func checkSum(_ bytes: [UInt8]) -> CheckSum { bytes.withUnsafeBytes { checkSum($0) } }
+
+func checkSum(_ bytes: UnsafeRawBufferPointer) -> CheckSum {
+  let transcript = Transcript("row")
+  transcript.absorb(unsafe: bytes)
+  return half(transcript.identifier())
+}
 
 /// Covers every column that never changes, and through `checkSum` the bytes: fixed lengths first, the sender
 /// last, so that no two rows have the same input.
-func infoSum(_ message: MessageInfo, checkSum: [UInt8]) -> [UInt8] {
-  var input: [UInt8] = []
-  input.reserveCapacity(192)
-  input += message.dedupe.bytes
-  input += message.envelopeID.bytes
-  input += message.senderKid.bytes
-  input += [message.type.rawValue, message.priority.rawValue]
-  let numbers = [
-    message.createdMs, message.expiresMs, message.notBeforeMs, UInt64(bitPattern: message.origin),
-    message.acceptedMs,
-  ]
-  for number in numbers { withUnsafeBytes(of: number.bigEndian) { input += $0 } }
-  input += checkSum
-  input += Array(message.sender.text.utf8)
+func infoSum(_ message: MessageInfo, checkSum: CheckSum) -> CheckSum {
   let transcript = Transcript("row-info")
-  transcript.absorb(input)
-  return Array(transcript.finish().prefix(checkSumBytes))
+  transcript.absorb(message.dedupe)
+  transcript.absorb(message.envelopeID)
+  transcript.absorb(message.senderKid)
+  transcript.absorb(checkSum)
+  let numbers = (
+    message.createdMs.bigEndian, message.expiresMs.bigEndian, message.notBeforeMs.bigEndian,
+    message.origin.bigEndian, message.acceptedMs.bigEndian, message.type.rawValue, message.priority.rawValue
+  )
+  withUnsafeBytes(of: numbers) { transcript.absorb(unsafe: $0) }
+  transcript.absorb(message.sender.text)
+  return half(transcript.identifier())
+}
+
+private func half(_ digest: Digest) -> CheckSum {
+  digest.withBytes { bytes in
+    guard let sum = CheckSum(bytes.prefix(16)) else { preconditionFailure("16 of 32") }
+    return sum
+  }
 }
 
 extension NewMessage {

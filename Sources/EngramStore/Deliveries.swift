@@ -12,8 +12,11 @@ extension StoreSnapshot {
     var rows: [DeliveryRow] = []
     var pending: PendingDelivery?
     var budget = ReadBudget(countLeft: maxCount, bytesLeft: maxBytes)
-    let sql = "SELECT seq, slot, message FROM delivery WHERE mailbox = ? AND seq > ? ORDER BY seq, slot"
-    try each(sql, [.integer(mailbox), .bound(seq)], .delivery, key: 0) { fields in
+    let place: (inout Binding) -> Void = {
+      $0.integer(mailbox)
+      $0.bound(seq)
+    }
+    try each(.waiting, .delivery, key: 0, bind: place) { fields in
       let next = try PendingDelivery(fields)
       if pending?.seq == next.seq {
         pending?.slots += next.slots
@@ -42,14 +45,14 @@ extension StoreSnapshot {
     do throws(StoreError) {
       let limits = budget
       let isFirst = rows.isEmpty
-      let read = try first(loadSQL, [.integer(delivery.message)], .message, key: 0) {
+      let read = try first(.loadDelivery, .message, key: 0, bind: { $0.integer(delivery.message) }) {
         fields -> DeliveryRow? in
         // The length comes from the row's header: a blob that does not fit is not read.
         guard try isFirst || limits.admits(fields.count(infoColumnCount)) else { return nil }
         let message = try messageInfo(fields)
-        let bytes = try fields.bytes(infoColumnCount + 1)
+        let bytes = try fields.lentBytes(infoColumnCount + 1)
         guard checkSum(bytes) == message.checkSum else { throw fields.damaged }
-        return DeliveryRow(seq: delivery.seq, slots: delivery.slots, info: message.info, bytes: bytes)
+        return DeliveryRow(seq: delivery.seq, slots: delivery.slots, info: message.info, bytes: Array(bytes))
       }
       guard let read else { throw .damaged(.message, row: delivery.message) }
       guard let row = read else { return false }
@@ -68,22 +71,51 @@ extension StoreTransaction {
   /// mailbox share one number. `NewMessage.openDeliveries` has to count this row.
   /// - Throws: `conflict` when the place is taken, or the mailbox or message does not exist.
   package func insertDelivery(mailbox: Int64, seq: UInt64, slot: Int, message: Int64) throws(StoreError) {
-    try execute(
-      "INSERT INTO delivery (mailbox, seq, slot, message) VALUES (?, ?, ?, ?)",
-      [.integer(mailbox), .ordered(seq), .integer(slot), .integer(message)])
+    try execute(.insertDelivery) { (row) throws(StoreError) in
+      row.integer(mailbox)
+      try row.ordered(seq)
+      row.integer(slot)
+      row.integer(message)
+    }
   }
 
   /// Takes a delivery out with all its slots. With the last delivery of a message its bytes are wiped.
+  /// - Parameter check: sees the message before anything changes, and may throw.
   /// - Returns: nil when there is none under this number.
-  package func removeDelivery(_ mailbox: Int64, seq: UInt64) throws(StoreError) -> RemovedDelivery? {
-    let sql = "DELETE FROM delivery WHERE mailbox = ? AND seq = ? RETURNING seq, slot, message"
-    let removed = try all(sql, [.integer(mailbox), .bound(seq)], .delivery, key: 0, PendingDelivery.init)
+  package func removeDelivery(
+    _ mailbox: Int64, seq: UInt64, check: (MessageInfo) throws -> Void
+  ) throws -> RemovedDelivery? {
+    let removed = try slots(mailbox, seq: seq)
     guard let message = removed.first?.message else { return nil }
     guard removed.allSatisfy({ $0.message == message }) else {
-      throw .damaged(.delivery, row: Int64(clamping: seq))
+      throw StoreError.damaged(.delivery, row: Int64(clamping: seq))
     }
-    let info = try settle(message, done: removed.count)
-    return RemovedDelivery(mailbox: mailbox, seq: seq, slots: removed.flatMap(\.slots).sorted(), info: info)
+    var info = try info(of: message)
+    try check(info)
+    // Not DELETE … RETURNING: SQLite sets up a 64 KiB statement journal for each of those.
+    try execute(.deleteDelivery) {
+      $0.integer(mailbox)
+      $0.bound(seq)
+    }
+    try settle(&info, done: removed.count)
+    return RemovedDelivery(mailbox: mailbox, seq: seq, slots: removed.flatMap(\.slots), info: info)
+  }
+
+  package func removeDelivery(_ mailbox: Int64, seq: UInt64) throws(StoreError) -> RemovedDelivery? {
+    do { return try removeDelivery(mailbox, seq: seq) { _ in } } catch { throw StoreError(any: error) }
+  }
+
+  private func slots(_ mailbox: Int64, seq: UInt64) throws(StoreError) -> [PendingDelivery] {
+    var found: [PendingDelivery] = []
+    let place: (inout Binding) -> Void = {
+      $0.integer(mailbox)
+      $0.bound(seq)
+    }
+    try each(.deliverySlots, .delivery, key: 0, bind: place) {
+      found.append(try PendingDelivery($0))
+      return true
+    }
+    return found
   }
 
   /// `removeDelivery` for each number; those that are not there are left out.
@@ -117,11 +149,6 @@ extension StoreTransaction {
     return places
   }
 }
-
-private let loadSQL = """
-  SELECT \(infoColumns), length(b.bytes), b.bytes
-  FROM message JOIN body AS b ON b.message = seq WHERE seq = ?
-  """
 
 /// How much more a list may hold.
 private struct ReadBudget {

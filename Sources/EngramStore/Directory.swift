@@ -16,6 +16,12 @@ extension StoreSnapshot {
       clientRow)
   }
 
+  /// Clients of this node (0), or of the peer with this envelope mailbox. Walks their part of an index.
+  package func clientCount(home: Int64) throws(StoreError) -> Int {
+    try first("SELECT count(*) FROM client WHERE home = ?", [.integer(home)], .client) { try $0.count(0) }
+      ?? 0
+  }
+
   package func device(_ kid: Kid) throws(StoreError) -> DeviceRow? {
     try first("SELECT \(deviceColumns) FROM device WHERE kid = ?", [.bytes(kid.bytes)], .device, deviceRow)
   }
@@ -32,6 +38,11 @@ extension StoreSnapshot {
     try first(
       "SELECT bytes FROM prekey WHERE kid = ? AND kind = ?", [.bytes(kid.bytes), signedKind], .prekey
     ) { try $0.bytes(0) }
+  }
+
+  /// Whether an invite is there, run out or not: `takeInvite` decides.
+  package func hasInvite(_ digest: Digest) throws(StoreError) -> Bool {
+    try first("SELECT 1 FROM invite WHERE digest = ?", [.bytes(digest.bytes)], .invite) { _ in true } ?? false
   }
 
   /// Invites by name, those that have run out included until they are purged.

@@ -45,7 +45,9 @@ extension StoreSnapshot {
       do throws(StoreError) {
         let message = try messageInfo(fields)
         guard message.info.open > 0 else { return true }
-        guard try checkSum(fields.bytes(infoColumnCount)) == message.checkSum else { throw fields.damaged }
+        guard try checkSum(fields.lentBytes(infoColumnCount)) == message.checkSum else {
+          throw fields.damaged
+        }
       } catch { problems.append(line(error)) }
       return true
     }
@@ -56,7 +58,9 @@ extension StoreSnapshot {
     var problems: [String] = []
     try each("SELECT seq, bytes, check_sum FROM notice", [], .notice, key: 0) { fields in
       do throws(StoreError) {
-        guard try checkSum(fields.bytes(1)) == fields.bytes(2) else { throw fields.damaged }
+        guard try checkSum(fields.lentBytes(1)) == fields.identifier(2, as: CheckSum.self) else {
+          throw fields.damaged
+        }
       } catch { problems.append(line(error)) }
       return true
     }

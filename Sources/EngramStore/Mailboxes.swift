@@ -33,11 +33,14 @@ extension StoreSnapshot {
   ) throws(StoreError) -> [NoticeRow] {
     var rows: [NoticeRow] = []
     var total = 0
-    let sql = "SELECT seq, bytes, check_sum FROM notice WHERE mailbox = ? AND seq > ? ORDER BY seq"
-    try each(sql, [.integer(mailbox), .bound(seq)], .notice, key: 0) { fields in
+    let place: (inout Binding) -> Void = {
+      $0.integer(mailbox)
+      $0.bound(seq)
+    }
+    try each(.notices, .notice, key: 0, bind: place) { fields in
       guard rows.count < maxCount else { return false }
       let bytes = try fields.bytes(1)
-      guard try checkSum(bytes) == fields.bytes(2) else {
+      guard try checkSum(bytes) == fields.identifier(2, as: CheckSum.self) else {
         if rows.isEmpty { throw fields.damaged }
         return false
       }
@@ -50,7 +53,23 @@ extension StoreSnapshot {
   }
 }
 
+extension StoreSnapshot {
+  /// Mailboxes whose oldest notice was written before a time. Asks every mailbox: for housekeeping.
+  package func mailboxesWithNotices(before ms: UInt64, limit: Int) throws(StoreError) -> [Int64] {
+    let sql = """
+      SELECT id FROM mailbox AS m
+      WHERE (SELECT written_ms FROM notice WHERE mailbox = m.id ORDER BY seq LIMIT 1) < ? LIMIT ?
+      """
+    return try all(sql, [.bound(ms), .integer(limit)], .mailbox) { try $0.integer(0) }
+  }
+}
+
 extension StoreTransaction {
+  /// Removes notices that were written before a time, and tells how many.
+  package func purgeNotices(_ mailbox: Int64, before ms: UInt64) throws(StoreError) -> Int {
+    try execute("DELETE FROM notice WHERE mailbox = ? AND written_ms < ?", [.integer(mailbox), .bound(ms)])
+  }
+
   /// Finds or makes a mailbox.
   package func createMailbox(_ kind: MailboxKind, owner: [UInt8]) throws(StoreError) -> Int64 {
     if let id = try mailbox(kind, owner: owner) { return id }
@@ -63,21 +82,29 @@ extension StoreTransaction {
   /// Takes `count` consecutive numbers, starting at 1 in a new mailbox, and returns the first. They are never
   /// given out again unless this transaction fails.
   package func takeSeqs(_ mailbox: Int64, count: Int) throws(StoreError) -> UInt64 {
-    let sql = "UPDATE mailbox SET next_seq = next_seq + ?2 WHERE id = ?1 RETURNING next_seq - ?2"
-    let taken = try first(sql, [.integer(mailbox), .integer(count)], .mailbox) { try $0.ordered(0) }
-    guard let taken else { throw .missing(.mailbox) }
-    return taken
+    let first = try highestSeq(mailbox) + 1
+    let next = try Argument.ordered(first + UInt64(count))
+    try execute("UPDATE mailbox SET next_seq = ? WHERE id = ?", [next, .integer(mailbox)])
+    return first
   }
 
-  package func insertNotice(mailbox: Int64, seq: UInt64, bytes: [UInt8]) throws(StoreError) {
-    try execute(
-      "INSERT INTO notice (mailbox, seq, bytes, check_sum) VALUES (?, ?, ?, ?)",
-      [.integer(mailbox), .ordered(seq), .bytes(bytes), .bytes(checkSum(bytes))])
+  package func insertNotice(mailbox: Int64, seq: UInt64, bytes: [UInt8], nowMs: UInt64) throws(StoreError) {
+    try execute(.insertNotice) { (row) throws(StoreError) in
+      row.integer(mailbox)
+      try row.ordered(seq)
+      try row.ordered(nowMs)
+      row.bytes(bytes)
+      row.identifier(checkSum(bytes))
+    }
   }
 
   /// - Returns: false when there was none.
   package func removeNotice(_ mailbox: Int64, seq: UInt64) throws(StoreError) -> Bool {
-    try execute("DELETE FROM notice WHERE mailbox = ? AND seq = ?", [.integer(mailbox), .bound(seq)]) > 0
+    let removed = try execute(.deleteNotice) {
+      $0.integer(mailbox)
+      $0.bound(seq)
+    }
+    return removed > 0
   }
 
   /// Removes everything up to and including a number, and tells how many.

@@ -9,18 +9,24 @@ let infoColumns = """
 let infoColumnCount: Int32 = 15
 
 // Built once: these run for every message.
-private let insertSQL = """
-  INSERT INTO message (dedupe, envelope_id, sender, sender_kid, type, priority, created_ms, expires_ms,
-    not_before_ms, origin, accepted_ms, open, check_sum, info_sum)
-  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (dedupe) DO NOTHING
-  """
-private let settleSQL = "UPDATE message SET open = max(0, open - ?) WHERE seq = ? RETURNING \(infoColumns)"
-private let findSQL = "SELECT \(infoColumns) FROM message WHERE dedupe = ?"
+enum MessageSQL {
+  static let insert = """
+    INSERT INTO message (dedupe, envelope_id, sender, sender_kid, type, priority, created_ms, expires_ms,
+      not_before_ms, origin, accepted_ms, open, check_sum, info_sum)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (dedupe) DO NOTHING
+    """
+  static let find = "SELECT \(infoColumns) FROM message WHERE dedupe = ?"
+  static let info = "SELECT \(infoColumns) FROM message WHERE seq = ?"
+  static let load = """
+    SELECT \(infoColumns), length(b.bytes), b.bytes
+    FROM message JOIN body AS b ON b.message = seq WHERE seq = ?
+    """
+}
 
 /// A message's row and the sum its bytes must have.
 struct CheckedInfo {
   let info: MessageInfo
-  let checkSum: [UInt8]
+  let checkSum: CheckSum
 }
 
 /// Decodes and checks everything but the bytes.
@@ -34,17 +40,42 @@ func messageInfo(_ fields: Fields) throws(StoreError) -> CheckedInfo {
     senderKid: try fields.identifier(4, as: Kid.self), type: type, priority: priority,
     createdMs: try fields.bits(7), expiresMs: try fields.ordered(8), notBeforeMs: try fields.bits(9),
     origin: try fields.integer(10), acceptedMs: try fields.bits(11), open: try fields.count(12))
-  let sum = try fields.bytes(13)
-  guard infoSum(info, checkSum: sum) == (try fields.bytes(14)) else { throw fields.damaged }
+  let sum = try fields.identifier(13, as: CheckSum.self)
+  guard infoSum(info, checkSum: sum) == (try fields.identifier(14, as: CheckSum.self)) else {
+    throw fields.damaged
+  }
   return CheckedInfo(info: info, checkSum: sum)
 }
 
 extension StoreSnapshot {
   /// The message with this deduplication key, done or not.
   package func message(_ dedupe: Digest) throws(StoreError) -> MessageRow? {
-    let found = try first(findSQL, [.bytes(dedupe.bytes)], .message, key: 0, messageInfo)
+    let found = try first(.findMessage, .message, key: 0, bind: { $0.identifier(dedupe) }, messageInfo)
     guard let found else { return nil }
     return MessageRow(info: found.info, bytes: try body(of: found))
+  }
+
+  /// The envelope behind a deduplication key, while that is remembered; nothing else is looked at.
+  package func envelopeID(_ dedupe: Digest) throws(StoreError) -> EnvelopeID? {
+    try first(.findEnvelope, .message, bind: { $0.identifier(dedupe) }) {
+      try $0.identifier(0, as: EnvelopeID.self)
+    }
+  }
+
+  /// What is left of a message that was found damaged: its bytes as they are, unchecked. Nil when its columns
+  /// cannot be trusted either, or the bytes are gone.
+  package func remains(of message: Int64) throws(StoreError) -> (info: MessageInfo, bytes: [UInt8])? {
+    do throws(StoreError) {
+      let sql = "SELECT \(infoColumns) FROM message WHERE seq = ?"
+      guard let found = try first(sql, [.integer(message)], .message, key: 0, messageInfo) else { return nil }
+      let bytes = try first("SELECT bytes FROM body WHERE message = ?", [.integer(message)], .message) {
+        try $0.bytes(0)
+      }
+      return bytes.map { (found.info, $0) }
+    } catch {
+      guard case .damaged = error else { throw error }
+      return nil
+    }
   }
 
   /// The bytes of an open message, checked; nil for one that is done.
@@ -66,38 +97,63 @@ extension StoreTransaction {
   ///   trusted.
   package func insertMessage(_ message: NewMessage) throws(StoreError) -> InsertOutcome {
     let sum = checkSum(message.bytes)
-    let inserted = try execute(
-      insertSQL,
-      [
-        .bytes(message.dedupe.bytes), .bytes(message.envelopeID.bytes), .text(message.sender.text),
-        .bytes(message.senderKid.bytes), .integer(Int64(message.type.rawValue)),
-        .integer(Int64(message.priority.rawValue)), .bits(message.createdMs), .ordered(message.expiresMs),
-        .bits(message.notBeforeMs), .integer(message.origin), .bits(message.acceptedMs),
-        .integer(message.openDeliveries), .bytes(sum), .bytes(infoSum(message.info, checkSum: sum)),
-      ])
+    let inserted = try execute(.insertMessage) { (row) throws(StoreError) in
+      row.identifier(message.dedupe)
+      row.identifier(message.envelopeID)
+      row.text(message.sender.text)
+      row.identifier(message.senderKid)
+      row.integer(Int64(message.type.rawValue))
+      row.integer(Int64(message.priority.rawValue))
+      row.bits(message.createdMs)
+      try row.ordered(message.expiresMs)
+      row.bits(message.notBeforeMs)
+      row.integer(message.origin)
+      row.bits(message.acceptedMs)
+      row.integer(message.openDeliveries)
+      row.identifier(sum)
+      row.identifier(infoSum(message.info, checkSum: sum))
+    }
     guard inserted == 1 else { return try known(message.dedupe) }
     let number = lastInsertedRow
     // A message without deliveries (everything about it was decided at once) only serves deduplication.
     if message.openDeliveries > 0 {
-      try execute(
-        "INSERT INTO body (message, bytes) VALUES (?, ?)", [.integer(number), .bytes(message.bytes)])
+      try insertBody(of: number, message.bytes)
     }
     return .inserted(message: number)
   }
 
+  private func insertBody(of message: Int64, _ bytes: [UInt8]) throws(StoreError) {
+    let result = bytes.withUnsafeBytes { bytes -> Result<Int, StoreError> in
+      Result { () throws(StoreError) in
+        try execute(.insertBody) { (row) throws(StoreError) in
+          row.integer(message)
+          row.lent(bytes)
+        }
+      }
+    }
+    _ = try result.get()
+  }
+
   private func known(_ dedupe: Digest) throws(StoreError) -> InsertOutcome {
-    let found = try first(findSQL, [.bytes(dedupe.bytes)], .message, key: 0, messageInfo)
+    let found = try first(.findMessage, .message, key: 0, bind: { $0.identifier(dedupe) }, messageInfo)
     guard let found else { throw .missing(.message) }
     return .exists(envelope: found.info.envelopeID, acceptedMs: found.info.acceptedMs)
   }
 
+  func info(of message: Int64) throws(StoreError) -> MessageInfo {
+    let found = try first(.messageInfo, .message, key: 0, bind: { $0.integer(message) }, messageInfo)
+    guard let found else { throw .damaged(.message, row: message) }
+    return found.info
+  }
+
   /// Counts `done` deliveries off; with the last one the bytes go, and `secure_delete` overwrites them.
-  /// - Returns: the message as it is now.
-  func settle(_ message: Int64, done: Int) throws(StoreError) -> MessageInfo {
-    let row = try first(
-      settleSQL, [.integer(done), .integer(message)], .message, key: 0, messageInfo)
-    guard let row else { throw .damaged(.message, row: message) }
-    if row.info.open == 0 { try execute("DELETE FROM body WHERE message = ?", [.integer(message)]) }
-    return row.info
+  func settle(_ info: inout MessageInfo, done: Int) throws(StoreError) {
+    info.open = max(0, info.open - done)
+    let (open, message) = (info.open, info.message)
+    try execute(.countOff) {
+      $0.integer(open)
+      $0.integer(message)
+    }
+    if open == 0 { try execute(.wipeBody) { $0.integer(message) } }
   }
 }

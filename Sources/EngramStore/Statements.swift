@@ -25,22 +25,88 @@ enum Argument {
   /// A bound in a comparison, where everything above 2^63 - 1 means "no bound".
   static func bound(_ value: UInt64) -> Self { .integer(Int64(clamping: value)) }
 
-  /// - Returns: SQLite's result code.
-  func bind(to statement: OpaquePointer, at index: Int32) -> Int32 {
+  func bind(to binding: inout Binding) {
     switch self {
-    case .bytes(let bytes):
-      bytes.withUnsafeBytes {
-        // No pointer would bind NULL; an empty blob is a value.
-        $0.isEmpty
-          ? sqlite3_bind_zeroblob(statement, index, 0)
-          : sqlite3_bind_blob64(statement, index, $0.baseAddress, UInt64($0.count), copied)
-      }
-    case .integer(let value): sqlite3_bind_int64(statement, index, value)
-    case .null: sqlite3_bind_null(statement, index)
-    case .text(let text): sqlite3_bind_text(statement, index, text, -1, copied)
+    case .bytes(let bytes): binding.bytes(bytes)
+    case .integer(let value): binding.integer(value)
+    case .null: binding.null()
+    case .text(let text): binding.text(text)
     }
   }
 }
+
+/// Binds the values of one statement in order, without an array or an enumeration in between: what the
+/// statements of every message use. Remembers the first failure.
+struct Binding {
+  private let statement: OpaquePointer
+  private var index: Int32 = 0
+  /// SQLite's result code.
+  private(set) var code = SQLITE_OK
+
+  init(_ statement: OpaquePointer) { self.statement = statement }
+
+  mutating func integer(_ value: Int64) { note(sqlite3_bind_int64(statement, next(), value)) }
+  mutating func integer(_ value: Int) { integer(Int64(value)) }
+  mutating func null() { note(sqlite3_bind_null(statement, next())) }
+
+  /// As `Argument.bits`, `Argument.ordered` and `Argument.bound`.
+  mutating func bits(_ value: UInt64) { integer(Int64(bitPattern: value)) }
+  mutating func bound(_ value: UInt64) { integer(Int64(clamping: value)) }
+  mutating func ordered(_ value: UInt64) throws(StoreError) {
+    guard let value = Int64(exactly: value) else { throw .outOfRange }
+    integer(value)
+  }
+
+  mutating func text(_ value: String) {
+    var value = value
+    let index = next()
+    note(
+      value.withUTF8 { utf8 in
+        utf8.withMemoryRebound(to: CChar.self) {
+          // No pointer would bind NULL; an empty text is a value.
+          sqlite3_bind_text(statement, index, $0.baseAddress ?? emptyText, Int32($0.count), copied)
+        }
+      })
+  }
+
+  mutating func bytes(_ value: [UInt8]) { value.withUnsafeBytes { blob($0, copied) } }
+  mutating func identifier<Tag>(_ value: Identifier16<Tag>) {
+    let index = next()
+    note(value.withBytes { bindBlob(statement, index, $0, copied) })
+  }
+  mutating func identifier<Tag>(_ value: Identifier32<Tag>) {
+    let index = next()
+    note(value.withBytes { bindBlob(statement, index, $0, copied) })
+  }
+
+  /// SQLite reads the bytes where they are, so they have to stay there until the statement has run.
+  mutating func lent(_ value: UnsafeRawBufferPointer) { blob(value, nil) }
+
+  private mutating func blob(_ value: UnsafeRawBufferPointer, _ destructor: sqlite3_destructor_type?) {
+    note(bindBlob(statement, next(), value, destructor))
+  }
+
+  private mutating func next() -> Int32 {
+    index += 1
+    return index
+  }
+
+  private mutating func note(_ result: Int32) {
+    if code == SQLITE_OK { code = result }
+  }
+}
+
+private func bindBlob(
+  _ statement: OpaquePointer, _ index: Int32, _ bytes: UnsafeRawBufferPointer,
+  _ destructor: sqlite3_destructor_type?
+) -> Int32 {
+  // No pointer would bind NULL; an empty blob is a value.
+  bytes.isEmpty
+    ? sqlite3_bind_zeroblob(statement, index, 0)
+    : sqlite3_bind_blob64(statement, index, bytes.baseAddress, UInt64(bytes.count), destructor)
+}
+
+private nonisolated(unsafe) let emptyText = UnsafePointer(UnsafeMutablePointer<CChar>.allocate(capacity: 1))
 
 /// SQLITE_TRANSIENT, a macro that Swift does not see: SQLite takes a copy, so no pointer outlives its array.
 private let copied = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
@@ -82,123 +148,28 @@ struct Fields {
     return text
   }
 
-  func bytes(_ index: Int32) throws(StoreError) -> [UInt8] {
+  func bytes(_ index: Int32) throws(StoreError) -> [UInt8] { Array(try lentBytes(index)) }
+
+  /// SQLite's own copy, there until the statement goes on.
+  func lentBytes(_ index: Int32) throws(StoreError) -> UnsafeRawBufferPointer {
     guard sqlite3_column_type(statement, index) == SQLITE_BLOB else { throw damaged }
     // An empty blob has no address.
     let start = sqlite3_column_blob(statement, index)
-    return Array(UnsafeRawBufferPointer(start: start, count: Int(sqlite3_column_bytes(statement, index))))
+    return UnsafeRawBufferPointer(start: start, count: Int(sqlite3_column_bytes(statement, index)))
   }
 
   func identifier<Tag>(_ index: Int32, as: Identifier16<Tag>.Type) throws(StoreError) -> Identifier16<Tag> {
-    guard let value = Identifier16<Tag>(try bytes(index)) else { throw damaged }
+    guard let value = Identifier16<Tag>(try lentBytes(index)) else { throw damaged }
     return value
   }
 
   func identifier<Tag>(_ index: Int32, as: Identifier32<Tag>.Type) throws(StoreError) -> Identifier32<Tag> {
-    guard let value = Identifier32<Tag>(try bytes(index)) else { throw damaged }
+    guard let value = Identifier32<Tag>(try lentBytes(index)) else { throw damaged }
     return value
   }
 
   func address(_ index: Int32) throws(StoreError) -> Address {
     let text = try text(index)
     do throws(CodecError) { return try Address(text) } catch { throw damaged }
-  }
-}
-
-/// Every statement of the store goes through here: prepared once per connection by GRDB, run on SQLite
-/// directly (GRDB's rows build a dictionary of column names per query), errors mapped once.
-extension StoreSnapshot {
-  /// Runs a statement for its effect.
-  /// - Returns: the number of rows it changed.
-  @discardableResult
-  func execute(_ sql: String, _ arguments: [Argument] = []) throws(StoreError) -> Int {
-    try each(sql, arguments, .meta) { _ in true }
-    return db.changesCount
-  }
-
-  /// The number that the last INSERT of this connection gave its row.
-  var lastInsertedRow: Int64 { db.lastInsertedRowID }
-
-  /// Calls `body` per row until it returns false.
-  func each(
-    _ sql: String, _ arguments: [Argument], _ table: StoreTable, key: Int32? = nil,
-    _ body: (Fields) throws -> Bool
-  ) throws(StoreError) {
-    // After an error that may have rolled back the transaction, a statement would commit on its own.
-    if let condemned { throw condemned }
-    let prepared = try prepare(sql)
-    let statement = prepared.sqliteStatement
-    defer {
-      // GRDB's cache may have let go of it meanwhile; `prepared` keeps it until here.
-      sqlite3_reset(prepared.sqliteStatement)
-      sqlite3_clear_bindings(prepared.sqliteStatement)
-    }
-    for (index, argument) in arguments.enumerated() {
-      try require(argument.bind(to: statement, at: Int32(index + 1)), SQLITE_OK)
-    }
-    while true {
-      let code = sqlite3_step(statement)
-      if code == SQLITE_DONE { return }
-      try require(code, SQLITE_ROW)
-      do {
-        guard try body(Fields(statement: statement, table: table, key: key)) else { return }
-      } catch { throw noted(StoreError(any: error)) }
-    }
-  }
-
-  /// All rows, decoded. Statements with RETURNING run to their end this way.
-  func all<T>(
-    _ sql: String, _ arguments: [Argument] = [], _ table: StoreTable, key: Int32? = nil,
-    _ decode: (Fields) throws -> T
-  ) throws(StoreError) -> [T] {
-    var out: [T] = []
-    try each(sql, arguments, table, key: key) { fields in
-      out.append(try decode(fields))
-      return true
-    }
-    return out
-  }
-
-  /// The only row, decoded, or nil.
-  func first<T>(
-    _ sql: String, _ arguments: [Argument] = [], _ table: StoreTable, key: Int32? = nil,
-    _ decode: (Fields) throws -> T
-  ) throws(StoreError) -> T? {
-    var out: T?
-    try each(sql, arguments, table, key: key) { fields in
-      out = try decode(fields)
-      return true
-    }
-    return out
-  }
-
-  private func prepare(_ sql: String) throws(StoreError) -> Statement {
-    do {
-      return try db.cachedStatement(sql: sql)
-    } catch {
-      throw noted(StoreError(any: error))
-    }
-  }
-
-  private func require(_ code: Int32, _ expected: Int32) throws(StoreError) {
-    guard code != expected else { return }
-    throw noted(StoreError(sqlite: sqlite3_extended_errcode(db.sqliteConnection)))
-  }
-
-  /// Remembers the first error that dooms the transaction: it tells why, later ones only that it is dead.
-  private func noted(_ error: StoreError) -> StoreError {
-    if error.condemnsTransaction { condemned = error }
-    return error
-  }
-}
-
-extension StoreError {
-  /// What a closure of ours or of GRDB threw.
-  init(any error: any Error) {
-    switch error {
-    case let error as StoreError: self = error
-    case let error as DatabaseError: self.init(error)
-    default: self = .failed(code: SQLITE_ERROR)
-    }
   }
 }

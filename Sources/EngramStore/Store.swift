@@ -1,4 +1,5 @@
 internal import GRDB
+internal import GRDBSQLite
 
 /// What a commit survives.
 package enum Synchronous: Int64, Sendable {
@@ -12,6 +13,8 @@ package struct StoreOptions: Sendable {
   package var synchronous: Synchronous
   /// Connections for reads; a further reader waits for one.
   package var readers: Int
+  /// Called as the last step of every write; what it throws makes the commit fail. Only tests set it.
+  package var beforeCommit: (@Sendable () throws(StoreError) -> Void)?
 
   package init(synchronous: Synchronous = .full, readers: Int = 4) {
     self.synchronous = synchronous
@@ -28,12 +31,14 @@ package final class Store: Sendable {
   package let path: String
   private let pool: DatabasePool
   private let lock: FileLock
+  private let beforeCommit: (@Sendable () throws(StoreError) -> Void)?
 
   /// Opens or creates the file, with mode 0600, and brings its schema up to date.
   /// - Throws: `locked` when another process has it, `schemaTooNew`, `notDurable` when a pragma did not hold,
   ///   `corrupt`, `full`, `failed`.
   package init(path: String, options: StoreOptions = .init()) throws(StoreError) {
     self.path = path
+    beforeCommit = options.beforeCommit
     lock = try FileLock(path: path + ".lock")
     try createPrivateFile(path)
     do {
@@ -59,6 +64,7 @@ package final class Store: Sendable {
           let result = try body(transaction)
           // A storage error that the body swallowed must not be committed around.
           if let condemned = transaction.condemned { throw condemned }
+          try beforeCommit?()
           return result
         } catch { throw transaction.condemned ?? error }
       }
@@ -113,6 +119,8 @@ package final class Store: Sendable {
 /// A consistent view of the store; use it inside the closure that received it and nowhere else.
 package class StoreSnapshot {
   let db: Database
+  /// Statements of the hot path that this transaction has used, by `HotQuery`.
+  var prepared = [PreparedStatement?](repeating: nil, count: HotQuery.allCases.count)
   /// The first error after which a transaction must not commit.
   var condemned: StoreError?
 
@@ -121,6 +129,9 @@ package class StoreSnapshot {
 
 /// The one running write transaction; it reads its own writes.
 package final class StoreTransaction: StoreSnapshot {
+  /// Grows with every row that is changed: equal before and after a step that changed nothing.
+  package var changes: Int { Int(sqlite3_total_changes(db.sqliteConnection)) }
+
   /// Runs a step that is undone alone when it throws; the error is rethrown and the transaction goes on.
   /// After `full`, `fsyncFailed`, `corrupt` or `failed` the whole transaction fails even if the error is
   /// caught.

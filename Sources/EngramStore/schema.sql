@@ -21,6 +21,8 @@ CREATE TABLE client (
   created_ms INTEGER NOT NULL
 ) STRICT;
 
+CREATE INDEX client_of_home ON client (home);
+
 CREATE TABLE device (
   kid BLOB NOT NULL PRIMARY KEY CHECK (length(kid) = 16),
   address TEXT NOT NULL REFERENCES client (address),
@@ -90,6 +92,7 @@ CREATE INDEX delivery_of_message ON delivery (message);
 CREATE TABLE notice (
   mailbox INTEGER NOT NULL REFERENCES mailbox (id),
   seq INTEGER NOT NULL CHECK (seq >= 1),
+  written_ms INTEGER NOT NULL,
   bytes BLOB NOT NULL,
   check_sum BLOB NOT NULL CHECK (length(check_sum) = 16),
   PRIMARY KEY (mailbox, seq)

@@ -35,6 +35,8 @@ final class FakeNode: Sendable {
     var isWithoutCertificates = false
     /// Calls every device list stale.
     var refusesLists = false
+    /// What every envelope is refused with.
+    var refusal: ErrorCode?
   }
 
   struct LiveSession {
@@ -214,6 +216,7 @@ final class FakeNode: Sendable {
       let member = state.withLock({ $0.members[envelope.header.sender] }),
       let verified = try? VerifiedEnvelope(envelope, sender: member.certificate)
     else { return ItemOutcome(.refused, code: .badSignature) }
+    if let refusal = state.withLock({ $0.refusal }) { return ItemOutcome(.refused, code: refusal) }
     let header = envelope.header
     let (known, signer, peers) = state.withLock { state in
       state.posted.append(bytes)
@@ -328,9 +331,12 @@ final class FakeNode: Sendable {
     session.continuation.yield(RealtimeFrame.items(items).encoded())
   }
 
-  /// Cuts every live connection.
-  func dropConnections() {
+  /// Cuts every live connection, saying why if there is a code.
+  func dropConnections(_ code: ErrorCode? = nil) {
     state.withLock { state in
+      if let code {
+        for session in state.live.values { session.continuation.yield(RealtimeFrame.problem(code).encoded()) }
+      }
       for session in state.live.values { session.continuation.finish() }
       state.live = [:]
     }

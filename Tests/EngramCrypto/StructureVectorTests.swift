@@ -169,6 +169,38 @@ struct StructureVectorTests {
     #expect(ItemOutcome.encode(outcomes) == frames.outcomes.bytes.bytes)
   }
 
+  @Test("receipts, directory, certificate and goodbye frames come out byte for byte")
+  func smallFrames() throws {
+    let frames = file.frames
+    let receipts = try ReceiptsFrame(parsing: frames.receipts.bytes.bytes[...])
+    // One number for the whole row, however many receipts are in it.
+    #expect((receipts.epoch, receipts.seq) == (frames.receipts.epoch, frames.receipts.seq))
+    #expect(receipts.receipts.map { HexBytes($0) } == frames.receipts.receipts)
+    #expect(receipts.receipts.count == 3)
+    #expect(receipts.encoded() == frames.receipts.bytes.bytes)
+    let ack = ReceiptsAckFrame(epoch: frames.receiptsAck.epoch, through: frames.receiptsAck.through)
+    #expect(ack.encoded() == frames.receiptsAck.bytes.bytes)
+    #expect(try ReceiptsAckFrame(parsing: frames.receiptsAck.bytes.bytes[...]) == ack)
+    let certificate = CertificateItem(
+      certificate: frames.certificate.certificate.bytes, deviceList: frames.certificate.deviceList.bytes)
+    #expect(certificate.encoded() == frames.certificate.bytes.bytes)
+    #expect(try CertificateItem(parsing: frames.certificate.bytes.bytes[...]) == certificate)
+    let query = DirectoryQueryFrame(
+      request: frames.directoryQuery.request, address: try Address(frames.directoryQuery.address))
+    #expect(query.encoded() == frames.directoryQuery.bytes.bytes)
+    #expect(try DirectoryQueryFrame(parsing: frames.directoryQuery.bytes.bytes[...]) == query)
+    for vector in [frames.directoryAnswer, frames.directoryRefusal] {
+      let answer = DirectoryAnswerFrame(
+        request: vector.request, code: ErrorCode(received: vector.code), answer: vector.answer.bytes)
+      #expect(answer.encoded() == vector.bytes.bytes)
+      #expect(try DirectoryAnswerFrame(parsing: vector.bytes.bytes[...]) == answer)
+    }
+    let goodbye = GoodbyeFrame(
+      code: ErrorCode(received: frames.goodbye.code), retryAfterMs: frames.goodbye.retryAfterMs)
+    #expect(goodbye.encoded() == frames.goodbye.bytes.bytes)
+    #expect(try GoodbyeFrame(parsing: frames.goodbye.bytes.bytes[...]) == goodbye)
+  }
+
   @Test("a token of the second implementation verifies")
   func token() throws {
     let vector = file.token
@@ -310,9 +342,48 @@ struct StructureVectors: Decodable {
     struct Encoded: Decodable {
       var bytes: HexBytes
     }
+    struct Receipts: Decodable {
+      var epoch: UInt64
+      var seq: UInt64
+      var receipts: [HexBytes]
+      var bytes: HexBytes
+    }
+    struct ReceiptsAck: Decodable {
+      var epoch: UInt64
+      var through: UInt64
+      var bytes: HexBytes
+    }
+    struct Certificate: Decodable {
+      var certificate: HexBytes
+      var deviceList: HexBytes
+      var bytes: HexBytes
+    }
+    struct DirectoryQuery: Decodable {
+      var request: UInt32
+      var address: String
+      var bytes: HexBytes
+    }
+    struct DirectoryAnswer: Decodable {
+      var request: UInt32
+      var code: UInt16
+      var answer: HexBytes
+      var bytes: HexBytes
+    }
+    struct Goodbye: Decodable {
+      var code: UInt16
+      var retryAfterMs: UInt32
+      var bytes: HexBytes
+    }
     var deliver: Deliver
     var ack: Ack
     var part: Part
+    var receipts: Receipts
+    var receiptsAck: ReceiptsAck
+    var certificate: Certificate
+    var directoryQuery: DirectoryQuery
+    var directoryAnswer: DirectoryAnswer
+    var directoryRefusal: DirectoryAnswer
+    var goodbye: Goodbye
     var mailbox: Encoded
     var outcomes: Encoded
   }

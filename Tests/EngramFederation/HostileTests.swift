@@ -8,32 +8,6 @@ import Testing
 
 @Suite("Hostile input at a running node", .serialized)
 struct HostileTests {
-  /// globex is pinned at acme, but no globex runs: the test plays it.
-  private func acmeAlone() async throws -> Federation {
-    let federation = try Federation()
-    try await federation.acme.start()
-    try federation.acme.federation.setPeers([federation.globex.card(port: 1)])
-    return federation
-  }
-
-  private func hello(_ federation: Federation, adjust: (inout HelloBody) -> Void = { _ in }) -> HelloBody {
-    let (acme, globex) = (federation.acme.test, federation.globex.test)
-    var body = HelloBody(
-      role: .dialler, name: globex.name, nodeID: globex.id, peerName: acme.name, peerNodeID: acme.id,
-      nowMs: federation.clock.nowMs(), epoch: 5, throughEpoch: 0, through: 0, window: 100)
-    adjust(&body)
-    return body
-  }
-
-  /// A connection of "globex" that is through its hello.
-  private func admitted(_ federation: Federation) async throws -> Intruder {
-    let intruder = try await Intruder.connect(to: federation.acme, as: federation.globex)
-    let exporter = try #require(await intruder.exporter())
-    intruder.send(.hello, signHello(hello(federation), exporter: exporter, key: federation.globex.test.key))
-    #expect(await intruder.received(.hello) != nil)
-    return intruder
-  }
-
   @Test("the right certificate with another node id is refused, and shows as refused")
   func wrongNodeID() async throws {
     let federation = try Federation()
@@ -50,10 +24,10 @@ struct HostileTests {
 
   @Test("a hello recorded on another connection is refused; a fresh one is answered")
   func replayedHello() async throws {
-    let federation = try await acmeAlone()
+    let federation = try await Federation.acmeAlone()
     let first = try await Intruder.connect(to: federation.acme, as: federation.globex)
     let exporter = try #require(await first.exporter())
-    let recorded = signHello(hello(federation), exporter: exporter, key: federation.globex.test.key)
+    let recorded = signHello(federation.hello(), exporter: exporter, key: federation.globex.test.key)
     let second = try await Intruder.connect(to: federation.acme, as: federation.globex)
     _ = await second.exporter()
     second.send(.hello, recorded)
@@ -66,12 +40,13 @@ struct HostileTests {
 
   @Test("an unsigned hello, and any other frame in its place, is refused")
   func noHello() async throws {
-    let federation = try await acmeAlone()
+    let federation = try await Federation.acmeAlone()
     let unsigned = try await Intruder.connect(to: federation.acme, as: federation.globex)
     _ = await unsigned.exporter()
     unsigned.send(
       .hello,
-      SignedBytes(body: hello(federation).encoded(), signatures: [[UInt8](repeating: 0, count: 64)]).encoded()
+      SignedBytes(body: federation.hello().encoded(), signatures: [[UInt8](repeating: 0, count: 64)])
+        .encoded()
     )
     #expect(await unsigned.dismissal() == .helloInvalid)
     let impatient = try await Intruder.connect(to: federation.acme, as: federation.globex)
@@ -83,7 +58,7 @@ struct HostileTests {
 
   @Test("no certificate, somebody else's certificate and an unknown protocol get nowhere")
   func wrongTLS() async throws {
-    let federation = try await acmeAlone()
+    let federation = try await Federation.acmeAlone()
     let stranger = try Organisation("initech.example", clock: federation.clock)
     for (owner, alpn) in [(nil, "engram/1"), (stranger, "engram/1"), (federation.globex, "engram/9")]
       as [(Organisation?, String)]
@@ -92,7 +67,7 @@ struct HostileTests {
       #expect(await intruder.closed())
       #expect(intruder.frames.isEmpty)
     }
-    _ = try await admitted(federation)
+    _ = try await federation.admitted()
     await federation.acme.stop()
   }
 
@@ -118,11 +93,11 @@ struct HostileTests {
 
   @Test("a peer that delivers for somebody else's client is refused with wrong-home and nothing is stored")
   func wrongHome() async throws {
-    let federation = try await acmeAlone()
+    let federation = try await Federation.acmeAlone()
     let alice = try await federation.acme.client("alice")
     let own = try TestDevice("bob@globex.example")
     let foreign = try TestDevice("mallory@initech.example")
-    let intruder = try await admitted(federation)
+    let intruder = try await federation.admitted()
     intruder.send(.certificate, own.certificateItem.encoded())
     intruder.send(.certificate, foreign.certificateItem.encoded())
     let envelopes = try [foreign, own].map { try sealText("hi", from: $0, to: [alice]).bytes[...] }
@@ -140,11 +115,11 @@ struct HostileTests {
 
   @Test("an envelope for nobody here, an expired one and one with a broken signature are refused one by one")
   func badEnvelopes() async throws {
-    let federation = try await acmeAlone()
+    let federation = try await Federation.acmeAlone()
     let alice = try await federation.acme.client("alice")
     let ghost = try TestDevice("ghost@acme.example")
     let bob = try TestDevice("bob@globex.example")
-    let intruder = try await admitted(federation)
+    let intruder = try await federation.admitted()
     intruder.send(.certificate, bob.certificateItem.encoded())
     var broken = try sealText("hi", from: bob, to: [alice]).bytes
     broken[broken.count - 1] ^= 1

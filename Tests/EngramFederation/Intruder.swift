@@ -7,6 +7,7 @@ import NIOPosix
 import NIOTLS
 import Synchronization
 import TestSupport
+import Testing
 
 /// A client with somebody's certificate and no manners: it speaks frames by hand.
 final class Intruder: Sendable {
@@ -91,5 +92,33 @@ final class Intruder: Sendable {
 
     func channelInactive(context: ChannelHandlerContext) { seen.value.withLock { $0.isClosed = true } }
     func errorCaught(context: ChannelHandlerContext, error: any Error) {}
+  }
+}
+
+extension Federation {
+  /// globex is pinned at acme, but no globex runs: the test plays it.
+  static func acmeAlone() async throws -> Federation {
+    let federation = try Federation()
+    try await federation.acme.start()
+    try federation.acme.federation.setPeers([federation.globex.card(port: 1)])
+    return federation
+  }
+
+  func hello(adjust: (inout HelloBody) -> Void = { _ in }) -> HelloBody {
+    let (acme, globex) = (acme.test, globex.test)
+    var body = HelloBody(
+      role: .dialler, name: globex.name, nodeID: globex.id, peerName: acme.name, peerNodeID: acme.id,
+      nowMs: clock.nowMs(), epoch: 5, throughEpoch: 0, through: 0, window: 100)
+    adjust(&body)
+    return body
+  }
+
+  /// A connection of "globex" that is through its hello.
+  func admitted() async throws -> Intruder {
+    let intruder = try await Intruder.connect(to: acme, as: globex)
+    let exporter = try #require(await intruder.exporter())
+    intruder.send(.hello, signHello(hello(), exporter: exporter, key: globex.test.key))
+    #expect(await intruder.received(.hello) != nil)
+    return intruder
   }
 }

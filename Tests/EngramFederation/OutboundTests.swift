@@ -1,4 +1,5 @@
 import EngramCore
+import EngramCrypto
 import EngramFederation
 import TestSupport
 import Testing
@@ -85,15 +86,18 @@ struct OutboundTests {
     #expect(link.reads.count == 2)
   }
 
-  @Test("a certificate goes ahead of its first envelope, once per link")
+  @Test("a certificate goes ahead of its first envelope, once per link and device list")
   func certificates() throws {
     var link = try TestLink.established()
     let item = CertificateItem(certificate: [1], deviceList: [2])
     let row = { OutboundRow(seq: $0, bytes: [1], senderKid: .zero) }
-    link.tell(.envelopesRead([row(1)], certificates: [(.zero, item)]))
-    link.tell(.envelopesRead([row(2)], certificates: [(.zero, item)]))
+    let read = { SenderCertificate(kid: .zero, listVersion: $0, item: item) }
+    link.tell(.envelopesRead([row(1)], certificates: [read(1)]))
+    link.tell(.envelopesRead([row(2)], certificates: [read(1)]))
     #expect(link.sentTypes.filter { $0 != .hello } == [.certificate, .deliver, .deliver])
-    #expect(link.machine.certificatesSent == [.zero])
+    link.tell(.envelopesRead([row(3)], certificates: [read(2)]))
+    #expect(link.sentTypes.filter { $0 != .hello }.suffix(2) == [.certificate, .deliver])
+    #expect(link.machine.certificatesSent == [.zero: 2])
   }
 
   @Test("nothing is sent while the transport is full")
@@ -168,20 +172,47 @@ struct OutboundTests {
     #expect(link.reads.map(\.after) == [0])
   }
 
-  @Test("a peer that answers later is asked again after a pause")
+  @Test("what a peer puts off is queued again after a pause that grows, and other rows pass meanwhile")
   func later() throws {
+    let (slow, other) = (signingKey(named: "slow").kid, signingKey(named: "other").kid)
     var link = try TestLink.established()
-    link.rows([1])
+    link.rows([1], kid: slow)
     link.acknowledge([1], through: 1, outcome: .later)
-    link.tell(.settled(1))
-    link.tell(.envelopesAvailable)
-    #expect(link.reads.count == 2, "the read that follows the first rows")
-    link.rows([2])
-    link.acknowledge([2], through: 2, outcome: .later)
-    link.tell(.settled(1))
-    #expect(link.reads.count == 2)
+    #expect(link.settled.isEmpty, "not at once")
+    link.rows([2], kid: other)
+    #expect(link.deliveredSeqs == [1, 2])
+    link.acknowledge([2], through: 2)
+    #expect(link.settled.map { $0.items.map(\.seq) } == [[2]])
     link.tick(ms: 250)
-    #expect(link.reads.count == 3)
+    #expect(link.settled.map { $0.items.map(\.seq) } == [[2], [1]])
+    #expect(link.settled.map(\.through) == [2, 0])
+    for (seq, waitMs) in [(3, 200), (4, 400), (5, 800)] as [(UInt64, UInt64)] {
+      _ = link.take()
+      link.rows([seq], kid: slow)
+      link.acknowledge([seq], through: seq, outcome: .later)
+      link.tick(ms: waitMs - 1)
+      #expect(link.settled.isEmpty)
+      link.tick(ms: 1)
+      #expect(link.settled.map { $0.items.map(\.seq) } == [[seq]])
+    }
+    _ = link.take()
+    link.rows([6], kid: slow)
+    link.acknowledge([6], through: 6)
+    link.rows([7], kid: slow)
+    link.acknowledge([7], through: 7, outcome: .later)
+    link.tick(ms: 100)
+    #expect(link.settled.map { $0.items.map(\.seq) } == [[6], [7]], "an answer makes the pause short again")
+  }
+
+  @Test("rows that were put off leave half of the window to the others")
+  func laterAndWindow() throws {
+    var settings = LinkSettings()
+    settings.windowMessages = 4
+    var link = try TestLink.established(settings: settings)
+    link.rows(1...4)
+    #expect(link.reads.count == 1, "control: four on their way are the whole window")
+    link.acknowledge([1, 2, 3, 4], through: 4, outcome: .later)
+    #expect(link.reads.map(\.maxCount) == [4, 2])
   }
 
   // MARK: - Large envelopes

@@ -215,14 +215,18 @@ final class Simulation {
   }
 
   private func read(_ side: Int, _ after: UInt64, _ maxCount: Int, _ maxBytes: Int) {
-    let sent = machines[side]?.certificatesSent ?? []
+    let sent = machines[side]?.certificatesSent ?? [:]
     later(side) { [nodes] in
       let rows = nodes[side].rows(after: after, maxCount: maxCount, maxBytes: maxBytes)
       var known = sent
-      let fresh = rows.map(\.senderKid).filter { known.insert($0).inserted }
+      let fresh = rows.map(\.senderKid).filter { known.updateValue(1, forKey: $0) == nil }
       return [
         .envelopesRead(
-          rows, certificates: fresh.map { ($0, CertificateItem(certificate: [1], deviceList: [2])) })
+          rows,
+          certificates: fresh.map {
+            SenderCertificate(
+              kid: $0, listVersion: 1, item: CertificateItem(certificate: [1], deviceList: [2]))
+          })
       ]
     }
   }

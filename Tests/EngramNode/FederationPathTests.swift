@@ -50,10 +50,11 @@ struct FederationPathTests {
     #expect(rows.map(\.seq) == [1, 2, 3, 4, 5])
     #expect(try acme.carry(to: globex).allSatisfy { $0.outcome == .accepted })
     let again = rows.map { globex.node.verify($0.bytes, from: .peer(acme.node.identity.name)) }
-    let outcomes = globex.wait {
+    let answer: Result<[AckFrame.Item], ErrorCode> = globex.wait {
       globex.node.acceptFromPeer(
         acme.node.identity.name, epoch: 1, firstSeq: 1, through: 5, batch: again, completion: $0)
     }
+    let outcomes = try answer.get()
     #expect(outcomes.allSatisfy { $0.outcome == .duplicate && !$0.receipt.isEmpty })
     #expect(try globex.items(bobSession).count { $0.kind == .envelope } == 5)
   }

@@ -2,6 +2,7 @@ import EngramCore
 import EngramCrypto
 import EngramNode
 import EngramSealing
+import EngramStore
 import Synchronization
 import TestSupport
 import Testing
@@ -137,6 +138,45 @@ struct IdentityTests {
     #expect(put(try TestDevice("bob@acme.example", nowMs: now, listVersion: 2)) == .badCertificate)
     #expect(put(try TestDevice("alice@acme.example", nowMs: now, listVersion: 2)) == .none)
     #expect(try send() == .none)
+  }
+
+  @Test("revoking a device ends its sessions and live connections, not those of the others")
+  func revoking() throws {
+    let session = try fixture.join(alice)
+    let phone = try TestDevice("alice@acme.example", device: "phone")
+    try fixture.store.write { transaction in
+      let mailbox = try transaction.createMailbox(.device, owner: phone.kid.bytes)
+      try transaction.insertDevice(
+        DeviceRow(
+          kid: phone.kid, address: phone.address, certificate: phone.certificate.bytes, mailbox: mailbox))
+    }
+    func put(_ device: TestDevice) -> ErrorCode {
+      fixture.wait { fixture.node.putDeviceList(device.list.bytes, session, completion: $0) }
+    }
+    #expect(put(try TestDevice("alice@acme.example", others: [phone.kid], listVersion: 2)) == .none)
+    let phoneSession = try fixture.login(phone)
+    let ended = Mutex<[Kid]>([])
+    let watches = [session, phoneSession].map { session in
+      fixture.node.watchSession(session) { ended.withLock { $0.append(session.kid) } }
+    }
+    defer { for watch in watches { watch.cancel() } }
+    #expect(put(try TestDevice("alice@acme.example", others: [phone.kid], listVersion: 3)) == .none)
+    #expect(ended.withLock { $0 } == [], "control: both are still in the list")
+    #expect(try fixture.node.status().sessions == 2)
+    #expect(put(try TestDevice("alice@acme.example", listVersion: 4)) == .none)
+    #expect(ended.withLock { $0 } == [phone.kid])
+    #expect(try fixture.node.status().sessions == 1)
+  }
+
+  @Test("whoever has no invite is told so before any signature is looked at")
+  func uninvited() throws {
+    func register(_ invite: [UInt8]) -> ErrorCode {
+      var request = alice.registration(node: fixture.node.identity.id, invite: invite)
+      request.signature = [UInt8](repeating: 0, count: 64)
+      return code(fixture.wait { fixture.node.register(request.encoded(), completion: $0) })
+    }
+    #expect(register([UInt8](repeating: 7, count: 40)) == .inviteInvalid)
+    #expect(register(try fixture.invite("alice")) == .badSignature, "control: with an invite it is looked at")
   }
 
   @Test("a directory answer is countersigned and carries what a sender needs")

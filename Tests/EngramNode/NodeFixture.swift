@@ -18,14 +18,21 @@ final class NodeFixture: Sendable {
   let node: Node
   let clock: ManualClock
 
-  init(_ name: String, clock: ManualClock = ManualClock(), directory: TemporaryDirectory? = nil) throws {
+  init(
+    _ name: String, clock: ManualClock = ManualClock(), directory: TemporaryDirectory? = nil,
+    settings: NodeSettings = NodeSettings(), fault: CommitFault? = nil,
+    onFatal: (@Sendable (ErrorCode) -> Void)? = nil
+  ) throws {
     self.clock = clock
     self.directory = try directory ?? TemporaryDirectory()
-    store = try Store(path: self.directory.file("node.db"))
+    var options = StoreOptions()
+    if let fault { options.beforeCommit = { () throws(StoreError) in try fault.strike() } }
+    store = try Store(path: self.directory.file("node.db"), options: options)
     let identity = try TestNode(name)
     node = try Node(
-      identity: NodeIdentity(name: identity.name, key: identity.key), store: store, clock: clock,
-      random: SystemRandom(), log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+      identity: NodeIdentity(name: identity.name, key: identity.key), store: store,
+      settings: settings, clock: clock, random: SystemRandom(),
+      log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, onFatal: onFatal)
     node.start()
   }
 
@@ -100,8 +107,8 @@ final class NodeFixture: Sendable {
   }
 
   /// Carries everything that waits for `other` over, as a link would, once: certificates, envelopes,
-  /// acknowledgements.
-  func carry(to other: NodeFixture) throws -> [AckFrame.Item] {
+  /// acknowledgements. `refusing` is the one reason for which a certificate may be refused.
+  func carry(to other: NodeFixture, refusing: ErrorCode? = nil) throws -> [AckFrame.Item] {
     let (here, there) = (node.identity.name, other.node.identity.name)
     let state = try node.linkState(there)
     let rows = try node.outbound(there, after: 0, maxCount: 1_000, maxBytes: 1 << 24)
@@ -109,13 +116,14 @@ final class NodeFixture: Sendable {
     for kid in Set(rows.map(\.senderKid)) {
       guard let item = try node.certificate(kid) else { throw ErrorCode.unknownDevice }
       let code = other.wait { other.node.learn(item, from: here, completion: $0) }
-      guard code == .none else { throw code }
+      guard code == .none || code == refusing else { throw code }
     }
     let batch = rows.map { other.node.verify($0.bytes, from: .peer(here)) }
-    let items = other.wait {
+    let answer: Result<[AckFrame.Item], ErrorCode> = other.wait {
       other.node.acceptFromPeer(
         here, epoch: state.outEpoch, firstSeq: first.seq, through: last.seq, batch: batch, completion: $0)
     }
+    let items = try answer.get()
     _ =
       wait { (done: @escaping @Sendable (Bool) -> Void) in
         node.settle(there, through: last.seq, items: items) { done(true) }

@@ -16,7 +16,7 @@ struct DamageTests {
     mailbox = try store.write { transaction throws in
       let mailbox = try transaction.deviceMailbox()
       for number in 1...3 { try transaction.post(number, to: mailbox) }
-      try transaction.insertNotice(mailbox: mailbox, seq: 10, bytes: payload(4))
+      try transaction.insertNotice(mailbox: mailbox, seq: 10, bytes: payload(4), nowMs: now)
       return mailbox
     }
   }

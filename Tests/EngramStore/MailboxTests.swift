@@ -62,9 +62,12 @@ struct MailboxTests {
     }
     try store.write { transaction throws in
       for seq: UInt64 in [3, 1, 2, 5] {
-        try transaction.insertNotice(mailbox: mailbox, seq: seq, bytes: payload(Int(seq), count: 10))
+        try transaction.insertNotice(
+          mailbox: mailbox, seq: seq, bytes: payload(Int(seq), count: 10), nowMs: now)
       }
-      refuse(StoreError.conflict) { try transaction.insertNotice(mailbox: mailbox, seq: 3, bytes: []) }
+      refuse(StoreError.conflict) {
+        try transaction.insertNotice(mailbox: mailbox, seq: 3, bytes: [], nowMs: now)
+      }
       #expect(try list(transaction) == [1, 2, 3, 5])
       #expect(try list(transaction, after: 2) == [3, 5])
       #expect(try list(transaction, count: 2) == [1, 2])
@@ -88,7 +91,7 @@ struct MailboxTests {
       let number = try stored(transaction.insertMessage(sample(1, open: 2)))
       try transaction.insertDelivery(mailbox: mailbox, seq: 1, slot: 0, message: number)
       try transaction.insertDelivery(mailbox: mailbox, seq: 1, slot: 1, message: number)
-      try transaction.insertNotice(mailbox: mailbox, seq: 2, bytes: [1])
+      try transaction.insertNotice(mailbox: mailbox, seq: 2, bytes: [1], nowMs: now)
       #expect(try transaction.pendingCount(mailbox) == 2)
       #expect(try transaction.pendingCount(mailbox + 1) == 0)
     }

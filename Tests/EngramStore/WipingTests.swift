@@ -52,7 +52,7 @@ struct WipingTests {
     let mark = Array(payload(1).prefix(32))
     let mailbox = try store.write { transaction throws in
       let mailbox = try transaction.deviceMailbox()
-      try transaction.insertNotice(mailbox: mailbox, seq: 1, bytes: payload(1))
+      try transaction.insertNotice(mailbox: mailbox, seq: 1, bytes: payload(1), nowMs: now)
       return mailbox
     }
     try store.checkpoint()

@@ -19,12 +19,14 @@ package struct TestDevice: Sendable {
   ///   - others: further active devices that the device list names.
   ///   - listVersion: version of the device list.
   ///   - suites: what the certificate says that the device speaks.
+  ///   - identity: another identity key than the address has in all other tests.
   package init(
     _ address: String, device: String = "main", nowMs: UInt64 = TestTime.startMs, others: [Kid] = [],
-    state: DeviceState = .active, listVersion: UInt64 = 1, suites: [UInt8] = [Suite.one.rawValue]
+    state: DeviceState = .active, listVersion: UInt64 = 1, suites: [UInt8] = [Suite.one.rawValue],
+    identity identityName: String? = nil
   ) throws {
     self.address = try Address(address)
-    identity = signingKey(named: address)
+    identity = signingKey(named: identityName ?? address)
     key = signingKey(named: "\(address)/\(device)")
     prekeySecret = sealingKey(named: "\(address)/\(device)/signed")
     certificate = try DeviceCertificate(

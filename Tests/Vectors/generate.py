@@ -270,6 +270,16 @@ def frame_vectors(envelopes):
     ]
     ack = dict(origin=origin, destination=destination, epoch=9, through=44, items=items)
     part = dict(stream=5, first_seq=50, total=1_000_000, offset=262_144, bytes=stream(40).hex())
+    p, entry = PARTIES["alice"], key_vectors()["directory"]["bytes"].hex()
+    small = dict(
+        receipts=dict(epoch=9, seq=7, receipts=[r.hex() for r in receipt_vectors()[2]["receipts"]]),
+        receipts_ack=dict(epoch=9, through=2**32),
+        certificate=dict(certificate=p["certificate"].hex(), device_list=p["device_list"].hex()),
+        directory_query=dict(request=2**32 - 1, address=p["address"]),
+        directory_answer=dict(request=3, code=0, answer=entry),
+        directory_refusal=dict(request=4, code=404, answer=""),
+        goodbye=dict(code=507, retry_after_ms=1_500),
+    )
     mailbox = [
         dict(kind=1, seq=0, payload=stream(9).hex()),
         dict(kind=2, seq=3, payload=envelopes[0]["envelope"]),
@@ -281,6 +291,7 @@ def frame_vectors(envelopes):
         part=dict(part, bytes_field=part["bytes"], bytes=S.part(part)),
         mailbox=dict(items=mailbox, bytes=S.mailbox_items(mailbox)),
         outcomes=dict(items=items, bytes=S.outcomes(items)),
+        **{name: dict(fields, bytes=S.SMALL_FRAMES[name](fields)) for name, fields in small.items()},
     )
 
 

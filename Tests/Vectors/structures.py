@@ -302,6 +302,42 @@ def part(f):
     )
 
 
+def receipts_frame(f):
+    return row(u64(f["epoch"]), u64(f["seq"]), *(bytes.fromhex(r) for r in f["receipts"]))
+
+
+def receipts_ack(f):
+    return row(u64(f["epoch"]), u64(f["through"]))
+
+
+def directory_query(f):
+    return row(u32(f["request"]), f["address"].encode())
+
+
+def directory_reply(f):
+    return row(u32(f["request"]), u16(f["code"]), bytes.fromhex(f["answer"]))
+
+
+def certificate(f):
+    return row(bytes.fromhex(f["certificate"]), bytes.fromhex(f["device_list"]))
+
+
+def goodbye(f):
+    return row(u16(f["code"]), u32(f["retry_after_ms"]))
+
+
+# By their names in the vector file.
+SMALL_FRAMES = dict(
+    receipts=receipts_frame,
+    receipts_ack=receipts_ack,
+    certificate=certificate,
+    directory_query=directory_query,
+    directory_answer=directory_reply,
+    directory_refusal=directory_reply,
+    goodbye=goodbye,
+)
+
+
 def mailbox_items(items):
     return row(*(row(u8(i["kind"]), u64(i["seq"]), bytes.fromhex(i["payload"])) for i in items))
 
