@@ -12,8 +12,8 @@ internal import EngramSealing
 /// 5. the node's receipt verified, the body dropped
 extension ClientCore {
   /// Takes drafts through the whole path, as far as it goes now.
-  /// - Parameter blocked: addresses for whose keys earlier messages wait. Later ones queue behind them, so that
-  ///   they arrive in the order in which they were given.
+  /// - Parameter blocked: addresses for whose keys earlier messages wait. Later ones queue behind them, so
+  ///   that they arrive in the order in which they were given.
   /// - Returns: what did not reach the outbox, and why what is in it still waits.
   func submit(
     _ drafts: [Draft], behind blocked: [Address: EngramError] = [:]
@@ -185,8 +185,8 @@ extension ClientCore {
 }
 
 extension ClientTransaction {
-  /// Seals a draft and keeps it, the history's copy included. The chains it moves on stand in `chains`, to be kept in the same
-  /// transaction.
+  /// Seals a draft and keeps it, the history's copy included. The chains it moves on stand in `chains`, to be
+  /// kept in the same transaction.
   func sealAndKeep(
     _ draft: Draft, for devices: [SealableDevice], from sender: Address, device: SigningKey,
     _ chains: inout [Kid: ChainPosition], nowMs: UInt64

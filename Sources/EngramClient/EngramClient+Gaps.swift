@@ -32,8 +32,8 @@ public struct AnnouncedMessage: Sendable {
 }
 
 extension EngramClient {
-  /// Missing messages, oldest first. A gap closes when they come, or when their sender's device shows by signed
-  /// stubs what they were; until then somebody on the way may have dropped them.
+  /// Missing messages, oldest first. A gap closes when they come, or when their sender's device shows by
+  /// signed stubs what they were; until then somebody on the way may have dropped them.
   public func gaps() async throws -> [Gap] {
     try await publicly {
       try await core.read { rows in

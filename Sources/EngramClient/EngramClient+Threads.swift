@@ -52,7 +52,8 @@ extension EngramClient {
   ///   - message: the envelope id, or the message id where that names one message.
   ///   - recipients: nil for those above.
   ///   - toAll: its sender and all its recipients, without ourselves.
-  ///   - type: nil for the one that answers the message's: RESPONSE to a QUERY, TASK_RESULT to a TASK_REQUEST.
+  ///   - type: nil for the one that answers the message's: RESPONSE to a QUERY, TASK_RESULT to a
+  ///     TASK_REQUEST.
   ///   - options: `replyTo`, `thread` and `type` are set here; `thread` only where the message is not kept.
   public func reply(
     to message: String, body: [UInt8], contentType: String = "text/plain; charset=utf-8",

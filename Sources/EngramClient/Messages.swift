@@ -9,12 +9,13 @@ public struct SendOptions: Sendable {
   public var ttlSeconds: UInt64 = 7 * 24 * 3_600
   /// The conversation, 32 hexadecimal digits; nil starts a new one.
   public var thread: String?
-  /// The envelope that this answers, 64 hexadecimal digits. Its thread is used when none is given; one that is
-  /// not kept here needs `thread` beside it.
+  /// The envelope that this answers, 64 hexadecimal digits. Its thread is used when none is given; one that
+  /// is not kept here needs `thread` beside it.
   public var replyTo: String?
   /// Passages of other messages that this refers to.
   public var quotes: [Quote] = []
-  /// At most 16, visible to every node on the way. Keys as `[a-z0-9][a-z0-9._-]*`, values of at most 256 bytes.
+  /// At most 16, visible to every node on the way. Keys as `[a-z0-9][a-z0-9._-]*`, values of at most 256
+  /// bytes.
   public var labels: [String: String] = [:]
   /// Not to be delivered before this time, in milliseconds since 1970.
   public var notBeforeMs: UInt64?

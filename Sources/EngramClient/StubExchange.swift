@@ -245,8 +245,8 @@ extension Inbound {
     return .none
   }
 
-  /// A stub counts when the device that sent it signed that envelope, its wrap for us says which place it has,
-  /// and the place is free and fits its neighbours. Anything else is left out.
+  /// A stub counts when the device that sent it signed that envelope, its wrap for us says which place it
+  /// has, and the place is free and fits its neighbours. Anything else is left out.
   private func learn(
     stub bytes: [UInt8], from sender: Address, _ kid: Kid, in rows: ClientTransaction
   ) throws {

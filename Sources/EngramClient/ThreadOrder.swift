@@ -103,8 +103,8 @@ private struct Heap {
 ///   - chosen: the thread that the caller named, nil for none.
 ///   - lineage: thread and parent of a message that is known here, nil for one that is not: it may have
 ///     expired, or never been for us.
-/// - Returns: the thread; or `parentInvalid` for a parent in another thread, one whose own ancestors lead back
-///   to it, or one that is unknown while no thread is named.
+/// - Returns: the thread; or `parentInvalid` for a parent in another thread, one whose own ancestors lead
+///   back to it, or one that is unknown while no thread is named.
 func threadOfAnswer(
   to parent: EnvelopeID, chosen: ThreadID?,
   lineage: (EnvelopeID) throws -> (thread: ThreadID, parent: EnvelopeID?)?

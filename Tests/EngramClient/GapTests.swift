@@ -192,8 +192,7 @@ struct GapTests {
     let stolen = try steal([sent[1]] + (trick == .beyondTheEnd ? [sent[2]] : []))
     _ = try await bob.receive()
     if trick == .beyondTheEnd {
-      // Only place 1 has come, so nothing is known to be missing; alice offers 2 and 3 unasked, with a place of
-      // her control message behind them.
+      // Only place 1 has come; places 2 and 3 are offered unasked, with the control message behind them.
       _ = try await alice.send(to: [carol.address], body: [])
     }
     let other = try await alice.send(to: [carol.address], body: [5])

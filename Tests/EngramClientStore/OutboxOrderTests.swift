@@ -20,7 +20,7 @@ struct OutboxOrderTests {
   private func open() throws -> ClientStore { try ClientStore(home: home.path, storageKey: keys.storageKey) }
 
   @Test(
-    "sealed messages wait in the order in which they were sealed, whatever the clock said, also after a restart"
+    "sealed messages wait in the order in which they were sealed, whatever the clock said, restarts included"
   )
   func sealedOrder() throws {
     var ids: [MessageID] = []
