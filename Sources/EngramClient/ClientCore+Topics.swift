@@ -23,31 +23,31 @@ extension ClientCore {
   /// - Parameter draft: what to say; recipients and message ids are set here.
   func publish(_ draft: Draft, to members: [Address]) async throws -> Publication {
     var publication = Publication()
-    var known: [NodeName: [(Address, devices: Int?)]] = [:]
     // Whoever cannot be asked about now waits in the queue, apart from those who can be written to.
-    var waiting: [NodeName: [(Address, devices: Int?)]] = [:]
-    for member in members where member != account.address {
-      do {
-        let devices = try await sealableDevices(of: member)
-        known[member.node, default: []].append((member, devices.count))
-      } catch {
+    var blocked = await sealQueued()
+    var known: [Address: [SealableDevice]] = [:]
+    for member in members where member != account.address && blocked[member] == nil {
+      do { known[member] = try await sealableDevices(of: member) } catch {
         let error = EngramError(error)
         if error.kind == .unreachable {
-          waiting[member.node, default: []].append((member, nil))
+          blocked[member] = error
         } else {
           publication.unreached.append((member, error))
         }
       }
     }
-    for (_, group) in (Array(known) + Array(waiting)).sorted(by: { $0.key < $1.key }) {
-      for part in Self.parts(of: group) {
-        guard let id = MessageID(randomBytes(16)) else { preconditionFailure("sixteen bytes are an id") }
-        var copy = draft
-        (copy.messageID, copy.recipients) = (id, part)
-        publication.drafts.append(copy)
+    for group in [members.filter { known[$0] != nil }, members.filter { blocked[$0] != nil }] {
+      let byNode = Dictionary(grouping: group, by: \.node)
+      for (_, part) in byNode.sorted(by: { $0.key < $1.key }) {
+        for recipients in Self.parts(of: part.map { ($0, known[$0]?.count) }) {
+          guard let id = MessageID(randomBytes(16)) else { preconditionFailure("sixteen bytes are an id") }
+          var copy = draft
+          (copy.messageID, copy.recipients) = (id, recipients)
+          publication.drafts.append(copy)
+        }
       }
     }
-    publication.outcomes = try await submit(publication.drafts)
+    publication.outcomes = try await submit(publication.drafts, behind: blocked, known: known)
     return publication
   }
 

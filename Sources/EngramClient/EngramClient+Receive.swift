@@ -17,6 +17,7 @@ extension EngramClient {
       var messages = try await mailbox.take(max: max)
       await core.maintainIfDue()
       try? await core.deliverLeftOvers()
+      await core.exchangeStubsIfDue()
       // Once per process whatever was heard, since a node may have been away when members came.
       await core.serveRetained(due: core.servedRetained.exchange(true, ordering: .relaxed))
       while messages.isEmpty {

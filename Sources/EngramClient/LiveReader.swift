@@ -81,6 +81,7 @@ struct LiveReader: Sendable {
       try await withTaskCancellationHandler {
         try await withThrowingTaskGroup(of: Void.self) { group in
           group.addTask { try await maintain() }
+          group.addTask { try await watchGaps() }
           try await pump(link)
           group.cancelAll()
         }
@@ -93,6 +94,14 @@ struct LiveReader: Sendable {
     }
     await link.close()
     return true
+  }
+
+  /// Asks about messages that stay missing, while the connection lives.
+  private func watchGaps() async throws {
+    while !Task.isCancelled {
+      await core.exchangeStubsIfDue()
+      try await Task.sleep(for: .milliseconds(StubPolicy.graceMs))
+    }
   }
 
   /// Prekeys and the outbox, while the connection lives.
@@ -129,6 +138,7 @@ struct LiveReader: Sendable {
         let core = core
         Task {
           await core.deliver(result.acks, settling: result.settles)
+          if result.controls > 0 { await core.exchangeStubsIfDue(isUrgent: true) }
           // Not awaited here: what it sends is answered over this very connection.
           if result.hasNews { await core.serveRetained(due: true) }
         }

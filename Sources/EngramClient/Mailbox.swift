@@ -45,6 +45,7 @@ actor Mailbox {
     guard !items.isEmpty else { return 0 }
     let result = try await absorb(items)
     await core.deliver(result.acks, settling: result.settles)
+    if result.controls > 0 { await core.exchangeStubsIfDue(isUrgent: true) }
     return items.count
   }
 
@@ -71,11 +72,14 @@ actor Mailbox {
 
 extension ReceivedMessage {
   init(_ row: InboxRow) {
+    let content = QuotedContentType(parsing: row.head.contentType)
     self.init(
       envelopeID: row.envelopeID.description, messageID: row.messageID.description, from: row.sender.text,
       fromDevice: row.senderKid.description, thread: row.thread.description, replyTo: row.parent?.description,
       type: row.type.name, priority: row.priority.name, createdMs: row.createdMs, receivedMs: row.receivedMs,
-      isAfterGap: row.isAfterGap, contentType: row.contentType, body: row.body)
+      expiresMs: row.head.expiresMs, isAfterGap: row.isAfterGap, to: row.head.recipients.map(\.text),
+      labels: row.head.labels.dictionary, topic: row.head.topic.isEmpty ? nil : row.head.topic,
+      contentType: content.contentType, quotes: content.quotes, body: row.body)
   }
 }
 

@@ -116,6 +116,11 @@ actor NodeAPI {
     return try await outcomes(request, count: acks.count)
   }
 
+  /// Asks the node to drop what it still holds of a message of this device.
+  func cancel(_ message: MessageID) async throws {
+    _ = try await authorised(NodeRequest("DELETE", path("messages/\(message)")), expecting: [200, 204])
+  }
+
   func realtime() async throws -> RealtimeSocket {
     for isRetry in [false, true] {
       var request = NodeRequest("GET", path("realtime"))

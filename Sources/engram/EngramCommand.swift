@@ -26,12 +26,15 @@ struct EngramCommand: AsyncParsableCommand {
          6  kept here, not with the node yet; a later command sends it
          7  sent, but --wait-processed saw a device fail or ran out of time
         64  the command line or an input is wrong
+
+      Completion for your shell: engram --generate-completion-script bash (zsh, fish).
       """,
     version: engramVersion,
     subcommands: [
-      InitCommand.self, SendCommand.self, InboxCommand.self, OutboxCommand.self, ReceiptsCommand.self,
-      TopicCommand.self, AgentsCommand.self, HeartbeatCommand.self, TrustCommand.self,
-      DirectoryCommand.self, AlarmsCommand.self, WhoamiCommand.self,
+      InitCommand.self, SendCommand.self, ReplyCommand.self, InboxCommand.self, ThreadCommand.self,
+      SearchCommand.self, HistoryCommand.self, OutboxCommand.self, StatusCommand.self, CancelCommand.self,
+      ReceiptsCommand.self, VerifyCommand.self, TopicCommand.self, AgentsCommand.self, HeartbeatCommand.self,
+      GapsCommand.self, TrustCommand.self, DirectoryCommand.self, AlarmsCommand.self, WhoamiCommand.self,
     ])
 
   static func main() async {

@@ -1,5 +1,6 @@
 internal import ArgumentParser
 internal import EngramClient
+internal import EngramCore
 
 struct TopicCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -155,16 +156,22 @@ struct TopicPublish: AsyncParsableCommand {
   @Flag(help: "Keep it as the topic's last value, for members who join later.")
   var retain = false
 
-  @OptionGroup var content: ContentOptions
+  @Option(
+    help: ArgumentHelp("BROADCAST, INFO, WARNING, TASK_REQUEST, QUERY, …", valueName: "type"),
+    completion: .list(MessageType.allCases.map(\.name)))
+  var type = MessageType.broadcast.name
+
+  @OptionGroup var message: MessageOptions
   @OptionGroup var common: CommonOptions
 
-  func validate() throws { try content.check() }
-
   func run() async throws {
-    let body = try content.readBody()
+    let body = try message.readBody()
+    var options = message.sendOptions()
+    options.type = type
+    let asked = options
     let status = try await common.withClient { client in
       let published = try await client.publish(
-        topic, body: body, contentType: content.mediaType, options: content.options, retain: retain)
+        topic, body: body, contentType: message.effectiveContentType, options: asked, retain: retain)
       return try showPublished(published, common)
     }
     guard status == .done else { throw ExitCode(status.rawValue) }

@@ -107,6 +107,8 @@ final class FakeNode: Sendable {
       guard let batch = try? splitBatch(request.body[...]) else { return problem(400, .malformed) }
       return NodeReply(status: 200, body: ItemOutcome.encode(batch.map { accept(Array($0)) }))
     case ("GET", let parts) where parts.last == "messages": return items(request)
+    case ("DELETE", let parts) where parts.count == 4 && parts[2] == "messages":
+      return cancel(parts[3], request)
     case ("POST", let parts) where parts.last == "ack":
       guard let kid = kid(of: request), let acks = try? MailboxAck.decode(request.body[...]) else {
         return problem(400, .malformed)
@@ -133,7 +135,7 @@ final class FakeNode: Sendable {
     json(status, "{\"title\":\"\(code.sentence)\",\"status\":\(status),\"code\":\(code.rawValue)}")
   }
 
-  private func kid(of request: NodeRequest) -> Kid? {
+  func kid(of request: NodeRequest) -> Kid? {
     let value = request.headers.first { $0.name == "authorization" }?.value
     return value.flatMap { bytes(hex: $0.dropFirst("Bearer ".count)) }.flatMap { Kid($0) }
   }
@@ -240,6 +242,9 @@ final class FakeNode: Sendable {
     guard known == nil else { return ItemOutcome(.duplicate, receipt: receipt) }
     let certificate = CertificateItem(certificate: member.certificate.bytes, deviceList: member.list)
       .encoded()
+    if let cancelled = header.labels.first(where: { $0.key == "cancels" })?.value {
+      for node in [self] + peers.values { node.drop(cancelled, by: header.senderKid, home: self) }
+    }
     for recipient in header.recipients {
       let node = recipient.address.node == name ? self : peers[recipient.address.node]
       node?.deposit(
