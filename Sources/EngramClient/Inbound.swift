@@ -76,7 +76,7 @@ struct Inbound {
         senders.removeAll()
       case .envelope: try admit(item, purgedThroughMs: account.purgedThroughMs, in: rows, &result)
       case .receipt: try apply(item, in: rows, &result)
-      // Leases go to consumers, and nothing here waits for news from the node.
+      // Leases go to consumers.
       case .leased: break
       case .notice: try hear(item, in: rows, &result)
       }
