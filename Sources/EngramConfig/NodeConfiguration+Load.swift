@@ -34,7 +34,7 @@ extension NodeConfiguration {
       privateKeyPath: basics.privateKeyPath, authorityPath: basics.authorityPath,
       identityKeyPath: basics.identityKeyPath, adminSocketPath: basics.adminSocketPath,
       logLevel: basics.logLevel, logFormat: basics.logFormat, metrics: basics.metrics, limits: limits,
-      federation: federation, permissions: permissions, peers: sources.peers)
+      federation: federation, permissions: permissions, peers: sources.peers, peerPlaces: sources.places)
   }
 
   private static func unknownTables(in document: ConfigurationDocument) -> [ConfigurationProblem] {

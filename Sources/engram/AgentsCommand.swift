@@ -81,10 +81,10 @@ struct HeartbeatCommand: AsyncParsableCommand {
       switch sent?.state {
       case .accepted, nil: return ExitStatus.done
       case .queued(let error), .waiting(let error):
-        report(error)
+        report(ErrorForm(error))
         return .keptForLater
       case .refused(let error):
-        report(error)
+        report(ErrorForm(error))
         return ExitStatus(error)
       }
     }

@@ -24,10 +24,10 @@ func showPublished(_ published: PublishedMessage, _ common: CommonOptions) throw
     switch message.state {
     case .accepted: break
     case .queued(let error), .waiting(let error):
-      report(error)
+      report(ErrorForm(error))
       note(.keptForLater)
     case .refused(let error):
-      report(error)
+      report(ErrorForm(error))
       note(error.kind == .untrusted ? .untrusted : .refused)
     }
   }

@@ -2,6 +2,7 @@ internal import ArgumentParser
 internal import EngramClient
 internal import EngramCore
 internal import Foundation
+internal import Glibc
 
 struct SendCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -103,8 +104,13 @@ func showSent(
     if let id = sent.envelopeID { try Terminal.write("envelope: \(id)\n") }
     for receipt in receipts { try Terminal.write("  " + ReceiptForm(receipt).line) }
   }
-  if let reason { report(reason) }
-  if isProcessed == false { Terminal.note("error: not every device has processed it (yet)") }
+  if let reason { report(ErrorForm(reason)) }
+  if isProcessed == false {
+    report(
+      ErrorForm(
+        name: "not-processed", "not every device has processed it yet, or one could not",
+        hint: "`engram receipts \(sent.messageID)` shows how far it is"))
+  }
   return status
 }
 
