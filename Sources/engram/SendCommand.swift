@@ -2,7 +2,6 @@ internal import ArgumentParser
 internal import EngramClient
 internal import EngramCore
 internal import Foundation
-internal import Glibc
 
 struct SendCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
