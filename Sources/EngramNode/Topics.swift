@@ -108,7 +108,8 @@ extension Node {
     }
   }
 
-  /// Asks the topic's home node, if that is another one, and goes on here once it agreed.
+  /// Asks the topic's home node, if that is another one, and goes on here once it agreed. Where it is no peer
+  /// any more, an end is an end: there is nobody left who would act on the membership.
   private func carry(
     _ kind: RequestKind, _ payload: [UInt8], to node: NodeName,
     _ completion: @escaping @Sendable (ErrorCode) -> Void,
@@ -117,6 +118,7 @@ extension Node {
     if node == identity.name { return commit(completion) }
     ask(kind, payload, of: node) { result in
       switch result {
+      case .failure(.noRoute) where kind == .topicUnsubscribe: commit(completion)
       case .failure(let code): completion(code)
       case .success: commit(completion)
       }

@@ -114,6 +114,15 @@ struct TopicTests {
     #expect(try subscribe("orders.*@acme.example", bob, at: globex) == .none, "the control")
   }
 
+  @Test("a subscription at a node that is no peer any more can still be ended")
+  func goneNode() throws {
+    #expect(try subscribe("orders.*@acme.example", bob, at: globex) == .none)
+    try globex.node.setPeers([])
+    #expect(try subscribe("alerts@acme.example", bob, at: globex) == .noRoute)
+    #expect(try unsubscribe("orders.*@acme.example", bob, at: globex) == .none)
+    #expect(try globex.node.subscriptions(bob).isEmpty)
+  }
+
   @Test("a pattern cannot be published to")
   func wildcards() throws {
     for text in ["orders.*@acme.example", "orders.>@globex.example"] {
