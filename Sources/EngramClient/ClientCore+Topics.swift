@@ -92,6 +92,13 @@ extension ClientCore {
     let now = nowMs()
     let lifetime = draft.expiresMs - min(draft.createdMs, draft.expiresMs)
     (draft.createdMs, draft.expiresMs, draft.notBeforeMs) = (now, now + lifetime, 0)
-    _ = try await publish(draft, to: fresh.sorted())
+    let publication = try await publish(draft, to: fresh.sorted())
+    try await leave(publication.unreached.map(\.address), unservedAt: topic)
+  }
+
+  /// Members that the value could not be sealed for are tried again the next time.
+  func leave(_ unreached: [Address], unservedAt topic: TopicAddress) async throws {
+    guard !unreached.isEmpty else { return }
+    try await commit { try $0.setServed(topic, try $0.served(topic).subtracting(unreached)) }
   }
 }

@@ -48,7 +48,11 @@ extension EngramClient {
         let value = draft
         try await core.commit { try $0.setRetained(target, value, served: members) }
       }
-      return try await published(draft, to: members, topic: "\(target)")
+      let message = try await published(draft, to: members, topic: "\(target)")
+      if retain {
+        try await core.leave(message.unreached.compactMap { try? Address($0.address) }, unservedAt: target)
+      }
+      return message
     }
   }
 

@@ -172,6 +172,21 @@ struct TopicTests {
     #expect(try await texts(bob) == ["v"])
   }
 
+  @Test("a member that the value could not be sealed for gets it as soon as it can be")
+  func retriedMember() async throws {
+    try await bob.subscribe("config.limits@acme.example")
+    let gone = try Address(bob.address)
+    world.globex.set { $0.twist = { body in if body.address == gone { body.bundles = [] } } }
+    _ = try await alice.publish("config.limits", body: Array("v".utf8), retain: true)
+    _ = try await alice.receive()
+    #expect(try await texts(bob).isEmpty, "the control: it could not be sealed")
+    world.globex.set { $0.twist = nil }
+    await alice.close()
+    let again = try world.reopen("alice", at: world.acme)
+    _ = try await again.receive()
+    #expect(try await texts(bob) == ["v"])
+  }
+
   @Test("a value outlives the process that published it, and is found even when no notice came")
   func afterRestart() async throws {
     _ = try await alice.publish("config.limits", body: Array("v".utf8), retain: true)
