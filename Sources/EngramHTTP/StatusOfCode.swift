@@ -18,7 +18,7 @@ extension ErrorCode {
       .notCancellable, .notLeased, .rejected, .wrongMode:
       .conflict
     case .badCertificate, .badPrekey, .badSignature, .staleDeviceList, .weakKey: .unprocessableContent
-    case .expired, .futureDated, .lifetimeTooLong, .notBeforeInvalid, .replayWindowClosed:
+    case .expired, .futureDated, .lifetimeTooLong, .notBeforeInvalid, .parentInvalid, .replayWindowClosed:
       .unprocessableContent
     case .noRoute, .notFound, .unknownRecipient: .notFound
     case .quotaExceeded, .rateLimited: .tooManyRequests
