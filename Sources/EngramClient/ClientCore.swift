@@ -50,6 +50,8 @@ final class ClientCore: Sendable {
   /// One at a time looks after last values, so that nobody is sent one twice.
   let isServing = Atomic<Bool>(false)
   let servedRetained = Atomic<Bool>(false)
+  /// Members of a topic with a last value have changed since it was last looked after.
+  let hasNews = Atomic<Bool>(false)
   let stubTurns = Mutex(StubTurns())
   private let queue = DispatchQueue(label: "engram.client.store")
 

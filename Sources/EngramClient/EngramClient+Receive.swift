@@ -30,7 +30,7 @@ extension EngramClient {
         // A node that answers at once although it was asked to wait must not be asked in a tight loop.
         try await Task.sleep(for: .milliseconds(ClientLimits.receiverPollMs))
       }
-      await core.serveRetained(due: true)
+      if core.hasNews.exchange(false, ordering: .relaxed) { await core.serveRetained(due: true) }
       return messages
     }
   }
