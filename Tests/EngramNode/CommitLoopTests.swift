@@ -15,15 +15,18 @@ struct CommitLoopTests {
   private func run(
     _ fixture: NodeFixture, _ bodies: [@Sendable (CommitGroup) throws -> Void]
   ) -> (runs: Int, codes: [ErrorCode]) {
-    let (ready, done) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+    let (started, ready) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+    let done = DispatchSemaphore(value: 0)
     let runs = Mutex(0)
     let codes = Mutex([ErrorCode?](repeating: nil, count: bodies.count))
-    // Holds the commit thread until all others are queued, so that they are one group.
+    // Holds the commit thread in a group of its own until all others are queued, so that they are one group.
     fixture.node.commitLoop.submit(
       CommitCommand(weight: 1) { _ in
+        started.signal()
         ready.wait()
       } refused: { _ in
       })
+    started.wait()
     for (index, body) in bodies.enumerated() {
       fixture.node.commitLoop.submit(
         CommitCommand(weight: 1) { group in
