@@ -17,7 +17,7 @@ extension ErrorCode {
     case .clientDisabled, .inviteInvalid, .notPermitted, .wrongHome: .forbidden
     case .identityChanged, .messageIDReused, .nameTaken: .conflict
     case .badCertificate, .badPrekey, .badSignature, .staleDeviceList, .weakKey: .unprocessableContent
-    case .expired, .futureDated, .lifetimeTooLong, .notBeforeInvalid, .replayWindowClosed:
+    case .expired, .futureDated, .lifetimeTooLong, .notBeforeInvalid, .parentInvalid, .replayWindowClosed:
       .unprocessableContent
     case .noRoute, .notFound, .unknownRecipient: .notFound
     case .quotaExceeded, .rateLimited: .tooManyRequests
