@@ -13,7 +13,9 @@ struct DemoCommand: AsyncParsableCommand {
       missing.
       """)
 
-  @Option(help: "Where the two organisations are put; replaced if it is there.", completion: .directory)
+  @Option(
+    help: "Where the two organisations are put; what an earlier run left there is replaced, nothing else.",
+    completion: .directory)
   var dir = "demo-data"
 
   @Option(help: "How many files, chosen evenly over all sizes; the largest ones are always among them.")
@@ -37,14 +39,18 @@ struct DemoCommand: AsyncParsableCommand {
       report([there, back], seconds: (ContinuousClock.now - started).seconds)
       if keep { sayHow(acme, globex) } else { stop(nodes) }
       guard there.isComplete, back.isComplete else { throw ExitCode.failure }
-    } catch let error as DemoFailure {
+    } catch let error as ExitCode {
+      throw error
+    } catch {
       stop(nodes)
-      FileHandle.standardError.write(Data("engram-demo: \(error.message)\n".utf8))
-      throw ExitCode.failure
-    } catch let error as EngramError {
-      stop(nodes)
-      let hint = error.hint.map { "\nhint: \($0)" } ?? ""
-      FileHandle.standardError.write(Data("engram-demo: \(error.message)\(hint)\n".utf8))
+      let (message, hint) =
+        switch error {
+        case let error as DemoFailure: (error.message, String?.none)
+        case let error as EngramError: (error.message, error.hint)
+        default: ((error as NSError).localizedDescription, String?.none)
+        }
+      let lines = [message] + (hint.map { ["hint: \($0)"] } ?? [])
+      FileHandle.standardError.write(Data("engram-demo: \(lines.joined(separator: "\n"))\n".utf8))
       throw ExitCode.failure
     }
   }
@@ -52,10 +58,7 @@ struct DemoCommand: AsyncParsableCommand {
   private func prepare(_ nodes: inout [Organisation]) async throws -> (
     acme: Organisation, globex: Organisation
   ) {
-    let root = URL(fileURLWithPath: dir).path
-    try? FileManager.default.removeItem(atPath: root)
-    try FileManager.default.createDirectory(
-      atPath: root, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+    let root = try emptyFolder()
     let acme = try Organisation("acme.example", root: root)
     let globex = try Organisation("globex.example", root: root)
     for organisation in [acme, globex] {
@@ -71,6 +74,31 @@ struct DemoCommand: AsyncParsableCommand {
     try globex.register("bob")
     say("registered alice@\(acme.name) and bob@\(globex.name)\n")
     return (acme, globex)
+  }
+
+  /// Says that a folder is this program's own, to be removed by its next run.
+  private static let mark = ".engram-demo"
+
+  /// Empties the folder of an earlier run; any other one that holds something is somebody's data.
+  private func emptyFolder() throws -> String {
+    let root = URL(fileURLWithPath: dir).path
+    let mark = root + "/" + Self.mark
+    let files = FileManager.default
+    if files.fileExists(atPath: root) {
+      let content = try files.contentsOfDirectory(atPath: root)
+      guard content.isEmpty || content.contains(Self.mark) else {
+        throw DemoFailure(
+          "\(root) holds something that no demo has put there; nothing was removed\n"
+            + "hint: name an empty or new folder with --dir")
+      }
+      for name in content where name != Self.mark { try files.removeItem(atPath: root + "/" + name) }
+    }
+    try files.createDirectory(
+      atPath: root, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+    guard files.createFile(atPath: mark, contents: nil) else {
+      throw DemoFailure("\(root) cannot be written")
+    }
+    return root
   }
 
   private func stop(_ nodes: [Organisation]) {

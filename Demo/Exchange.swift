@@ -23,19 +23,36 @@ struct Exchange {
     try await withThrowingTaskGroup(of: Void.self) { group in
       group.addTask { try await receive(board) }
       group.addTask { try await send(board) }
-      try await group.waitForAll()
+      let watch = Task { try await giveUp(board) }
+      defer { watch.cancel() }
+      // The first failure cancels the other side, which may wait for what will never come.
+      do { while try await group.next() != nil {} } catch {
+        group.cancelAll()
+        await board.abandon()
+        throw error
+      }
     }
     await board.finishLine()
-    try await collectReceipts(board)
+    if await !board.isAbandoned { try await collectReceipts(board) }
     let result = await board.result
     await sender.close()
     await recipient.close()
     return result
   }
 
+  /// Ends the exchange when nothing arrives for too long: a message that got lost is the finding, not a demo
+  /// that hangs.
+  private func giveUp(_ board: Board) async throws {
+    while true {
+      try await Task.sleep(for: .seconds(1))
+      if await board.idleSeconds > Double(Self.idleSecondsMax) { return await board.abandon() }
+    }
+  }
+
   private func send(_ board: Board) async throws {
     for file in corpus.files {
       await board.awaitRoom(Self.inFlightMax)
+      if await board.isAbandoned { return }
       guard let data = FileManager.default.contents(atPath: file.path) else {
         throw DemoFailure("\(file.path) cannot be read")
       }
@@ -52,6 +69,16 @@ struct Exchange {
   }
 
   private func receive(_ board: Board) async throws {
+    let messages = Task {
+      try await receiveAll(board)
+    }
+    await board.onAbandon { messages.cancel() }
+    do { try await messages.value } catch {
+      guard await board.isAbandoned else { throw error }
+    }
+  }
+
+  private func receiveAll(_ board: Board) async throws {
     for try await message in recipient.follow() {
       let now = ContinuousClock.now
       let file = await board.file(of: message.messageID)
@@ -105,7 +132,10 @@ private actor Board {
   }
   private let total: Int
   private var entries: [String: Entry] = [:]
-  private var arrived = 0
+  private var arrived: Set<String> = []
+  private var lastArrival = ContinuousClock.now
+  private(set) var isAbandoned = false
+  private var cancelReceiving: (@Sendable () -> Void)?
   private var waiting: [CheckedContinuation<Void, Never>] = []
   private var lookups: [String: [CheckedContinuation<Corpus.Item?, Never>]] = [:]
   private(set) var result: ExchangeResult
@@ -116,11 +146,30 @@ private actor Board {
     result = ExchangeResult(direction: direction)
   }
 
-  var isDone: Bool { arrived == total }
+  var isDone: Bool { arrived.count == total }
+  var idleSeconds: Double { (ContinuousClock.now - lastArrival).seconds }
   var messageIDs: Set<String> { Set(entries.keys) }
 
   func awaitRoom(_ max: Int) async {
-    while result.sent - arrived >= max { await withCheckedContinuation { waiting.append($0) } }
+    while result.sent - arrived.count >= max, !isAbandoned {
+      await withCheckedContinuation { waiting.append($0) }
+    }
+  }
+
+  /// Wakes everybody who waits for what does not come.
+  func abandon() {
+    guard !isAbandoned, !isDone else { return }
+    isAbandoned = true
+    result.problems.append("\(total - arrived.count) of \(total) messages did not arrive")
+    cancelReceiving?()
+    for continuation in waiting { continuation.resume() }
+    waiting = []
+    for lookup in lookups.values.flatMap({ $0 }) { lookup.resume(returning: nil) }
+    lookups = [:]
+  }
+
+  func onAbandon(_ cancel: @escaping @Sendable () -> Void) {
+    if isAbandoned { cancel() } else { cancelReceiving = cancel }
   }
 
   func sent(_ id: String, _ file: Corpus.Item, at began: ContinuousClock.Instant) {
@@ -132,12 +181,16 @@ private actor Board {
   /// Which file a message holds; the message may arrive before `send` has returned its id.
   func file(of id: String) async -> Corpus.Item? {
     if let entry = entries[id] { return entry.file }
+    if isAbandoned { return nil }
     return await withCheckedContinuation { lookups[id, default: []].append($0) }
   }
 
   func received(_ id: String, isIdentical: Bool, at now: ContinuousClock.Instant) {
     guard let entry = entries[id] else { return result.problems.append("an unexpected message came") }
-    arrived += 1
+    guard arrived.insert(id).inserted else {
+      return result.problems.append("\(entry.file.path) came twice")
+    }
+    lastArrival = now
     result.latencies.append((now - entry.began).seconds)
     result.bytes += entry.file.size
     if isIdentical { result.identical += 1 } else { result.problems.append("\(entry.file.path) differs") }
@@ -156,7 +209,7 @@ private actor Board {
     let isTerminal = isatty(STDOUT_FILENO) == 1
     guard now - lastLine > (isTerminal ? .milliseconds(100) : .seconds(5)) else { return }
     lastLine = now
-    let line = "\(result.direction)  \(arrived)/\(total)  \(byteText(result.bytes))"
+    let line = "\(result.direction)  \(arrived.count)/\(total)  \(byteText(result.bytes))"
     FileHandle.standardOutput.write(Data((isTerminal ? "\r\(line)\u{1B}[K" : line + "\n").utf8))
   }
 

@@ -74,10 +74,11 @@ struct SDKRun {
       guard sent.allSatisfy({ $0.state == .accepted }) else { throw BenchError("a message was not accepted") }
       board.add(sent: sent.count)
     }
+    board.endSending()
   }
 
   private func receive(_ bob: EngramClient, _ board: Board) async throws {
-    while !(board.isStopped && board.processed == board.sent) {
+    while !board.hasAllArrived {
       let messages = try await bob.receive(max: 256, waitSeconds: 1)
       guard messages.allSatisfy({ !$0.isAfterGap && $0.body.count == options.bodyBytes }) else {
         throw BenchError("a message is missing or damaged")
@@ -95,6 +96,7 @@ private final class Board: Sendable {
     var sent = 0
     var processed = 0
     var isStopped = false
+    var hasSentAll = false
     var isDone = false
   }
   private let state = Mutex(State())
@@ -102,10 +104,13 @@ private final class Board: Sendable {
   var sent: Int { state.withLock { $0.sent } }
   var processed: Int { state.withLock { $0.processed } }
   var isStopped: Bool { state.withLock { $0.isStopped } }
+  /// A batch counts once its call has returned, so equal numbers say nothing before the last one.
+  var hasAllArrived: Bool { state.withLock { $0.hasSentAll && $0.processed == $0.sent } }
   var isDone: Bool { state.withLock { $0.isDone } }
 
   func add(sent count: Int) { state.withLock { $0.sent += count } }
   func add(processed count: Int) { state.withLock { $0.processed += count } }
+  func endSending() { state.withLock { $0.hasSentAll = true } }
   func stop() { state.withLock { $0.isStopped = true } }
   func finish() { state.withLock { $0.isDone = true } }
 }

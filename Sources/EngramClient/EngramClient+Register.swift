@@ -8,6 +8,8 @@ struct Registrar: Sendable {
   let endpoint: String
   let serverName: String
   let passphrase: String?
+  /// PEM text of the authority that vouches for the node; kept in the home once the node has answered.
+  var authority: [UInt8]?
   let nowMs: @Sendable () -> UInt64
 }
 
@@ -29,31 +31,33 @@ extension EngramClient {
   ) async throws -> EngramClient {
     try await publicly {
       let endpoint = try HostPort(node)
-      try makeHome(home)
-      let caPath = NodeTransport.caPath(home)
       let authority: [UInt8]
       do { authority = try readFile(caFile, maxBytes: 1 << 20) } catch {
         throw EngramError(
           .badInput, name: "ca-file", "the CA file cannot be read", hint: "check the path given to --ca")
       }
-      if (try? readFile(caPath)) != authority { try writeNewFile(caPath, authority) }
+      _ = try InviteToken(invite)
       let serverName = nodeName ?? endpoint.host
       let transport = try NodeTransport.tls(
-        host: endpoint.host, port: endpoint.port, serverName: serverName, caFile: caPath)
+        host: endpoint.host, port: endpoint.port, serverName: serverName, caFile: caFile)
       let registrar = Registrar(
-        home: home, endpoint: node, serverName: serverName, passphrase: passphrase, nowMs: systemNowMs)
+        home: home, endpoint: node, serverName: serverName, passphrase: passphrase, authority: authority,
+        nowMs: systemNowMs)
       return try await registrar.run(invite: invite, transport: transport)
     }
   }
 }
 
 extension Registrar {
-  /// 1. The node says who it is; that is pinned.
-  /// 2. Keys are made and written, then the request with the first prekey.
+  /// 1. The node says who it is; until then nothing is written, so a wrong address or authority leaves no
+  ///    trace.
+  /// 2. Keys are made and written, then the request with the first prekey, and what is pinned: the node's
+  ///    identity and its authority.
   /// 3. The node answers with a signed directory answer about us, which is checked like any other.
   func run(invite: String, transport: NodeTransport) async throws -> EngramClient {
     let token = try InviteToken(invite)
     let node = try await NodeAPI.describe(transport)
+    try makeHome(home)
     let keys = try loadOrMakeKeys()
     let store = try ClientStore(home: home, storageKey: keys.storageKey)
     let account = try prepare(store, keys, token, node)
@@ -62,6 +66,8 @@ extension Registrar {
         .badInput, name: "already-registered", "this home belongs to \(account.address.text) already",
         hint: "give another client a home of its own with --home")
     }
+    // A registration that is not answered yet may still be repeated with another authority.
+    if let authority { try replaceFile(NodeTransport.caPath(home), authority) }
     let core = ClientCore(
       store: store, account: account, keys: keys, transport: transport, nowMs: nowMs)
     do {
@@ -96,7 +102,11 @@ extension Registrar {
     let now = nowMs()
     return try store.write { rows in
       do {
-        return try rows.account()
+        let account = try rows.account()
+        // A request to another node, which never answered it, is of no use to this one.
+        guard account.pendingRegistration != nil, account.nodeID != node.id else { return account }
+        try rows.abandonRegistration()
+        throw ClientStoreError.notInitialised
       } catch ClientStoreError.notInitialised {
         let address = try token.address(at: node.name)
         let prekey = try rows.makeSignedPrekey(

@@ -226,7 +226,8 @@ extension Draft {
     guard !recipients.isEmpty else { throw bad("no-recipient", "a message needs a recipient") }
     guard message.body.count <= Limits.bodyBytesMax else {
       throw bad(
-        "body-too-large", "a body has at most \(Limits.bodyBytesMax) bytes", "more goes into attachments")
+        "body-too-large", "a body has at most \(Limits.bodyBytesMax) bytes",
+        "send it in several messages, or say where it can be fetched")
     }
     let contentType = try QuotedContentType.encode(message.contentType, quoting: options.quotes)
     guard contentType.utf8.count <= Limits.contentTypeBytesMax else {

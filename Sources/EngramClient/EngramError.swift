@@ -1,6 +1,7 @@
 internal import EngramClientStore
 internal import EngramCore
 internal import EngramCrypto
+internal import Glibc
 
 /// Why the client could not do what it was asked. Carries codes and limits, never bodies, keys or tokens.
 public struct EngramError: Error, Sendable, Equatable, CustomStringConvertible {
@@ -38,6 +39,12 @@ public struct EngramError: Error, Sendable, Equatable, CustomStringConvertible {
   init(_ kind: Kind, _ code: ErrorCode, hint: String? = nil) {
     (self.kind, self.code, name) = (kind, code.rawValue, code.name)
     (message, self.hint) = (code.sentence, hint ?? code.hint)
+  }
+
+  /// A code of the registry with a sentence that says more than the registry's.
+  init(_ kind: Kind, _ code: ErrorCode, saying message: String, hint: String?) {
+    (self.kind, self.code, name) = (kind, code.rawValue, code.name)
+    (self.message, self.hint) = (message, hint)
   }
 
   /// What the node refused: its code decides between "no" and "not now".
@@ -91,7 +98,9 @@ extension EngramError {
         .local, name: "home-too-new", "this home was written by a newer version", hint: "update this program")
     case .unreadable(let errno):
       self.init(
-        .local, name: "home-unreadable", "a file of the home cannot be read or written (errno \(errno))")
+        .local, name: "home-unreadable",
+        "a file of the home cannot be read or written: \(String(cString: strerror(errno)))",
+        hint: "the folder and what is in it have to belong to this user")
     case .failed(let code):
       self.init(.local, name: "database-failed", "the client database failed (sqlite code \(code))")
     }

@@ -78,7 +78,14 @@ actor NodeAPI {
   // MARK: With a session
 
   func directory(_ address: Address) async throws -> [UInt8] {
-    try await authorised(NodeRequest("GET", "/api/v1/directory/\(address.text)"), expecting: [200]).body
+    let request = NodeRequest("GET", "/api/v1/directory/\(address.text)")
+    do {
+      return try await authorised(request, expecting: [200]).body
+    } catch let error as EngramError where error.registered == .notFound {
+      throw EngramError(
+        error.kind, .notFound, saying: "no client has this address at \(address.node)",
+        hint: ErrorCode.unknownRecipient.hint)
+    }
   }
 
   func putPrekey(_ bytes: [UInt8]) async throws {

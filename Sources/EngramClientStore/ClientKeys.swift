@@ -29,8 +29,7 @@ package struct ClientKeys: Sendable {
 
   /// Reads the key file of a home.
   package init(home: String, passphrase: [UInt8]?) throws {
-    let text = String(decoding: try readFile(Self.path(home)), as: UTF8.self)
-    let secret = try KeyFile.decode(text, kind: Self.kind, passphrase: passphrase)
+    let secret = try KeyFile.decode(try Self.file(home), kind: Self.kind, passphrase: passphrase)
     guard secret.count == Self.bytes else { throw KeyFileError.malformed }
     func part(_ index: Int) -> SecretBytes {
       secret.withUnsafeBytes { source in
@@ -59,18 +58,22 @@ package struct ClientKeys: Sendable {
       copy(deviceSeed, to: 1)
       copy(storageSeed.bytes, to: 2)
     }
-    let text = try KeyFile.encode(secret, kind: Self.kind, passphrase: passphrase)
-    try writeNewFile(Self.path(home), Array(text.utf8))
+    let file = try KeyFile.encode(secret, kind: Self.kind, passphrase: passphrase)
+    try file.withUnsafeBytes { try writeNewFile(Self.path(home), $0) }
   }
 
   package static func exists(home: String) -> Bool { access(path(home), F_OK) == 0 }
 
   /// Whether opening the home needs a passphrase.
   package static func isEncrypted(home: String) throws -> Bool {
-    KeyFile.isEncrypted(String(decoding: try readFile(path(home)), as: UTF8.self))
+    KeyFile.isEncrypted(try file(home))
   }
 
   private static func path(_ home: String) -> String { home + "/client.key" }
+
+  private static func file(_ home: String) throws(ClientStoreError) -> SecretBytes {
+    do { return try SecretBytes.read(path: path(home)) } catch { throw .unreadable(errno: error.errno) }
+  }
 }
 
 /// Makes the folder of a home, mode 0700; one that exists is kept.
@@ -101,7 +104,22 @@ package func readFile(_ path: String, maxBytes: Int = 64 << 20) throws(ClientSto
 
 /// Writes a file that must survive a power cut: temporary name, fsync, link under the real name (which fails
 /// if it is taken), fsync of the folder.
-package func writeNewFile(_ path: String, _ bytes: [UInt8]) throws(ClientStoreError) {
+package func writeNewFile(_ path: String, _ bytes: UnsafeRawBufferPointer) throws(ClientStoreError) {
+  try writeFile(path, bytes) { link($0, $1) }
+}
+
+/// The same for a file that takes the place of an older one: afterwards there is the old one or the new,
+/// whole.
+package func replaceFile(_ path: String, _ bytes: [UInt8]) throws(ClientStoreError) {
+  let result = bytes.withUnsafeBytes { bytes in
+    Result { () throws(ClientStoreError) in try writeFile(path, bytes) { rename($0, $1) } }
+  }
+  try result.get()
+}
+
+private func writeFile(
+  _ path: String, _ bytes: UnsafeRawBufferPointer, _ settle: (String, String) -> Int32
+) throws(ClientStoreError) {
   let temporary = path + ".new"
   unlink(temporary)
   let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
@@ -110,13 +128,14 @@ package func writeNewFile(_ path: String, _ bytes: [UInt8]) throws(ClientStoreEr
     close(descriptor)
     unlink(temporary)
   }
-  var offset = 0
-  while offset < bytes.count {
-    let count = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress! + offset, bytes.count - offset) }
-    guard count > 0 else { throw .unreadable(errno: errno) }
-    offset += count
+  var rest = bytes[...]
+  while !rest.isEmpty {
+    let count = write(descriptor, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
+    if count < 0, errno == EINTR { continue }
+    guard count > 0 else { throw .unreadable(errno: count < 0 ? errno : EIO) }
+    rest = rest.dropFirst(count)
   }
-  guard fsync(descriptor) == 0, link(temporary, path) == 0 else { throw .unreadable(errno: errno) }
+  guard fsync(descriptor) == 0, settle(temporary, path) == 0 else { throw .unreadable(errno: errno) }
   let folder = open(
     String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)]), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
   guard folder >= 0 else { throw .unreadable(errno: errno) }

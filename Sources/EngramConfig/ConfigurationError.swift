@@ -33,10 +33,14 @@ package struct ConfigurationProblem: Equatable, Sendable, CustomStringConvertibl
     self.hint = hint
   }
 
-  /// `file:line: key: message`, then the hint on a line of its own.
-  package var description: String {
+  /// `file:line: key: message`
+  package var sentence: String {
     let place = line.map { "\(file):\($0)" } ?? file
-    let sentence = [place, key, message].compactMap { $0 }.joined(separator: ": ")
-    return hint.map { "\(sentence)\nhint: \($0)" } ?? sentence
+    return [place, key, message].compactMap { $0 }.joined(separator: ": ")
+  }
+
+  /// The sentence, then the hint on a line of its own.
+  package var description: String {
+    hint.map { "\(sentence)\nhint: \($0)" } ?? sentence
   }
 }

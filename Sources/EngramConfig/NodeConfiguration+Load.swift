@@ -34,7 +34,7 @@ extension NodeConfiguration {
       identityKeyPath: basics.identityKeyPath, adminSocketPath: basics.adminSocketPath,
       logLevel: basics.logLevel, logFormat: basics.logFormat, metrics: basics.metrics, limits: limits,
       federation: federation,
-      peers: sources.peers)
+      peers: sources.peers, peerPlaces: sources.places)
   }
 
   private static func unknownTables(in document: ConfigurationDocument) -> [ConfigurationProblem] {

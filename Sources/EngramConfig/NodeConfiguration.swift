@@ -26,6 +26,8 @@ package struct NodeConfiguration: Sendable, Equatable {
   package let federation: Federation
   /// Ascending by name.
   package let peers: [PeerConfiguration]
+  /// `file:line` of each peer's table, for messages about it.
+  package let peerPlaces: [NodeName: String]
 
   package struct Limits: Sendable, Equatable {
     package let envelopeBytesMax: Int

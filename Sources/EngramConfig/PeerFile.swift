@@ -1,6 +1,12 @@
 package import EngramCore
 import Foundation
 
+/// The files of one peer, to be put back when a change of them has to be undone.
+package struct PeerFileContents: Sendable, Equatable {
+  fileprivate let peer: Data?
+  fileprivate let authority: Data?
+}
+
 /// The files `peers.d/NAME.toml` beside `federation.toml`, which `engram-node admin peer` writes.
 package enum PeerFile {
   static let folderName = "peers.d"
@@ -12,13 +18,51 @@ package enum PeerFile {
   package static func write(
     _ peer: PeerConfiguration, beside configPath: String
   ) throws(ConfigurationError) {
+    try check(peer, beside: configPath)
     let path = filePath(of: peer.name, beside: configPath)
-    try refuseInvalid(peer, path)
-    try refuseDuplicate(peer, path, configPath)
     try reporting(path) { () throws(DurableFile.Failure) in
       try DurableFile.createFolder(folder(beside: configPath))
       try DurableFile.replace(path, with: text(of: peer, folder: folder(beside: configPath), configPath))
     }
+  }
+
+  /// What would stop `write`, without writing anything.
+  package static func check(
+    _ peer: PeerConfiguration, beside configPath: String
+  ) throws(ConfigurationError) {
+    let path = filePath(of: peer.name, beside: configPath)
+    try refuseInvalid(peer, path)
+    try refuseDuplicate(peer, path, configPath)
+  }
+
+  /// The files of one peer as they are now, nil where there is none.
+  package static func contents(of name: NodeName, beside configPath: String) -> PeerFileContents {
+    PeerFileContents(
+      peer: FileManager.default.contents(atPath: filePath(of: name, beside: configPath)),
+      authority: FileManager.default.contents(atPath: authorityPath(of: name, beside: configPath)))
+  }
+
+  /// Puts back what `contents` had found, byte for byte.
+  package static func restore(
+    _ contents: PeerFileContents, of name: NodeName, beside configPath: String
+  ) throws(ConfigurationError) {
+    try restore(contents.authority, at: authorityPath(of: name, beside: configPath))
+    try restore(contents.peer, at: filePath(of: name, beside: configPath))
+  }
+
+  private static func restore(_ contents: Data?, at path: String) throws(ConfigurationError) {
+    try reporting(path) { () throws(DurableFile.Failure) in
+      if let contents {
+        try DurableFile.replace(path, with: String(decoding: contents, as: UTF8.self))
+      } else if FileManager.default.fileExists(atPath: path) {
+        try DurableFile.remove(path)
+      }
+    }
+  }
+
+  /// Where `writeAuthority` keeps the authority of a peer: the path for `PeerConfiguration.authorityPath`.
+  package static func authorityPath(of name: NodeName, beside configPath: String) -> String {
+    (folder(beside: configPath) as NSString).appendingPathComponent(name.text + ".pem")
   }
 
   /// Keeps the authority that a new peer's card carried as `peers.d/NAME.pem`, to be written before the peer.
@@ -67,12 +111,9 @@ package enum PeerFile {
     (folder(beside: configPath) as NSString).appendingPathComponent(name.text + ".toml")
   }
 
-  private static func authorityPath(of name: NodeName, beside configPath: String) -> String {
-    (folder(beside: configPath) as NSString).appendingPathComponent(name.text + ".pem")
-  }
-
+  /// Absolute: a path that is relative to the working folder of today must not get into a file.
   private static func folder(beside configPath: String) -> String {
-    ((configPath as NSString).deletingLastPathComponent as NSString).appendingPathComponent(folderName)
+    FilePaths.absolute(folderName, in: (configPath as NSString).deletingLastPathComponent)
   }
 
   private static func reporting(

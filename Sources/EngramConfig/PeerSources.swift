@@ -18,6 +18,10 @@ struct PeerSources {
   /// Ascending by name.
   var peers: [PeerConfiguration] { entries.map(\.peer).sorted { $0.name < $1.name } }
 
+  var places: [NodeName: String] {
+    Dictionary(entries.map { ($0.peer.name, $0.place) }, uniquingKeysWith: { first, _ in first })
+  }
+
   init(beside document: ConfigurationDocument) {
     readPeers(of: document)
     for file in PeerFile.files(beside: document.file) {

@@ -29,7 +29,8 @@ enum Schema {
     static let groupCommit = IntegerKey(name: "group_commit_max", fallback: 1000, range: 1...1000)
     /// Bounds the directory, and what one organisation's invites can grow it to.
     static let clients = IntegerKey(name: "clients_max", fallback: 10_000, range: 1...1_000_000)
-    /// An idle connection costs tens of KiB; each also takes a file descriptor.
+    /// Connections of clients, HTTP and WebSocket together: an idle one costs tens of KiB, and each takes a
+    /// file descriptor. Peers' links come on top.
     static let webSockets = IntegerKey(
       name: "websocket_connections_max", fallback: 10_000, range: 1...100_000)
     /// A stolen session token is worth this long; the protocol allows no more than 300.

@@ -2,14 +2,10 @@
 package struct NodeName: Hashable, Comparable, Sendable, CustomStringConvertible {
   package let text: String
 
-  package init(_ text: String) throws(CodecError) {
-    guard isNodeName(text.utf8) else { throw .nonCanonical }
-    self.text = text
-  }
+  package init(_ text: String) throws(CodecError) { try self.init(Array(text.utf8)[...]) }
 
   package init(_ bytes: ArraySlice<UInt8>) throws(CodecError) {
     guard isNodeName(bytes) else { throw .nonCanonical }
-    // ASCII, as was just checked.
     text = String(decoding: bytes, as: UTF8.self)
   }
 
@@ -17,32 +13,33 @@ package struct NodeName: Hashable, Comparable, Sendable, CustomStringConvertible
   package static func < (a: Self, b: Self) -> Bool { ascending(a.text, b.text) }
 }
 
-/// A client's address, `name@node`; name is `[a-z0-9][a-z0-9._-]{0,62}`.
+/// A client's address, `name@node`; name is `[a-z0-9][a-z0-9._-]{0,62}`. The whole text is kept beside its
+/// parts: every message has its addresses parsed once and written several times.
 package struct Address: Hashable, Comparable, Sendable, CustomStringConvertible {
+  package let text: String
   package let name: String
   package let node: NodeName
 
   package init(name: String, node: NodeName) throws(CodecError) {
-    guard isLocalName(name.utf8) else { throw .nonCanonical }
-    self.name = name
-    self.node = node
+    guard isLocalName(name) else { throw .nonCanonical }
+    (self.name, self.node, text) = (name, node, "\(name)@\(node.text)")
   }
 
-  package init(_ text: String) throws(CodecError) {
-    try self.init(Array(text.utf8)[...])
-  }
+  package init(_ text: String) throws(CodecError) { try self.init(Array(text.utf8)[...]) }
 
   package init(_ bytes: ArraySlice<UInt8>) throws(CodecError) {
-    guard let at = bytes.firstIndex(of: UInt8(ascii: "@")), isLocalName(bytes[..<at]) else {
-      throw .nonCanonical
-    }
+    guard bytes.count <= Limits.addressBytesMax, let at = bytes.firstIndex(of: UInt8(ascii: "@")),
+      isLocalName(bytes[..<at])
+    else { throw .nonCanonical }
     node = try NodeName(bytes[(at + 1)...])
-    // ASCII, as was just checked.
+    // ASCII, as just checked.
     name = String(decoding: bytes[..<at], as: UTF8.self)
+    text = String(decoding: bytes, as: UTF8.self)
   }
 
-  package var text: String { name + "@" + node.text }
   package var description: String { text }
+  package static func == (a: Self, b: Self) -> Bool { a.text == b.text }
+  package func hash(into hasher: inout Hasher) { hasher.combine(text) }
   /// Byte order of the text, the order that "strictly ascending" means in the protocol.
   package static func < (a: Self, b: Self) -> Bool { ascending(a.text, b.text) }
 }
@@ -69,9 +66,9 @@ package struct NodeID: Hashable, Comparable, Sendable, CustomStringConvertible {
 }
 
 /// `[a-z0-9][a-z0-9._-]{0,62}`: names of clients and label keys.
-package func isLocalName(_ name: String) -> Bool { isLocalName(name.utf8) }
+package func isLocalName(_ name: String) -> Bool { isLocalName(Array(name.utf8)[...]) }
 
-private func isLocalName(_ bytes: some Collection<UInt8>) -> Bool {
+private func isLocalName(_ bytes: ArraySlice<UInt8>) -> Bool {
   guard (1...63).contains(bytes.count), let first = bytes.first, isLowerAlphanumeric(first) else {
     return false
   }
@@ -80,27 +77,26 @@ private func isLocalName(_ bytes: some Collection<UInt8>) -> Bool {
   }
 }
 
-/// Labels of 1 to 63 letters, digits and inner dashes, at least two of them. One pass: names are parsed several
-/// times per message.
-private func isNodeName(_ bytes: some Collection<UInt8>) -> Bool {
+/// At least two labels of letters, digits and inner hyphens, 1 to 63 bytes each (RFC 1123 section 2.1).
+private func isNodeName(_ bytes: ArraySlice<UInt8>) -> Bool {
   guard bytes.count <= Limits.nodeNameBytesMax else { return false }
-  var (labels, length, last) = (1, 0, dot)
+  var (labels, length, previous) = (1, 0, dot)
   for byte in bytes {
     if byte == dot {
-      guard (1...63).contains(length), last != dash else { return false }
+      guard length > 0, previous != dash else { return false }
       (labels, length) = (labels + 1, 0)
     } else {
-      guard isLowerAlphanumeric(byte) || (byte == dash && length > 0) else { return false }
+      guard isLowerAlphanumeric(byte) || (byte == dash && length > 0), length < 63 else { return false }
       length += 1
     }
-    last = byte
+    previous = byte
   }
-  return labels >= 2 && (1...63).contains(length) && last != dash
+  return labels >= 2 && length > 0 && previous != dash
 }
 
-private let dot = UInt8(ascii: ".")
-private let dash = UInt8(ascii: "-")
-private let underscore = UInt8(ascii: "_")
+private var dash: UInt8 { UInt8(ascii: "-") }
+private var dot: UInt8 { UInt8(ascii: ".") }
+private var underscore: UInt8 { UInt8(ascii: "_") }
 private let base32Alphabet = Array("abcdefghijklmnopqrstuvwxyz234567".utf8)
 
 func isLowerAlphanumeric(_ c: UInt8) -> Bool {

@@ -75,7 +75,8 @@ extension ErrorCode {
   /// What to do about it, where there is something to do.
   package var hint: String? {
     switch self {
-    case .noRoute: "add the peer with `engram-node admin peer add`"
+    case .noRoute:
+      "ask the administrator of your node to add that organisation: `engram-node admin peer add CARD`"
     case .inviteInvalid: "ask your administrator for a new invite: `engram-node admin client invite NAME`"
     case .helloSkew: "check that both machines keep time (NTP)"
     case .storageFull: "free space on the disk of the data directory; nothing acknowledged was lost"

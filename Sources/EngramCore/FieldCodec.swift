@@ -56,6 +56,32 @@ package struct FieldWriter: Sendable {
   package mutating func field(_ value: String) { field(value.utf8) }
 
   @inlinable
+  package mutating func field<Tag>(_ value: Identifier16<Tag>) {
+    raw(UInt32(16))
+    raw(value)
+  }
+
+  @inlinable
+  package mutating func field<Tag>(_ value: Identifier32<Tag>) {
+    raw(UInt32(32))
+    raw(value)
+  }
+
+  @inlinable
+  package mutating func raw<Tag>(_ value: Identifier16<Tag>) {
+    withUnsafeBytes(of: (value.high.bigEndian, value.low.bigEndian)) { storage.append(contentsOf: $0) }
+  }
+
+  @inlinable
+  package mutating func raw<Tag>(_ value: Identifier32<Tag>) {
+    withUnsafeBytes(
+      of: (
+        value.first.bigEndian, value.second.bigEndian, value.third.bigEndian, value.fourth.bigEndian
+      )
+    ) { storage.append(contentsOf: $0) }
+  }
+
+  @inlinable
   package mutating func field(_ value: some FixedWidthInteger & UnsignedInteger) {
     raw(UInt32(value.bitWidth / 8))
     raw(value)

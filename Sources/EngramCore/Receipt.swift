@@ -61,11 +61,11 @@ package struct ReceiptBody: Equatable, Sendable {
     fields(capacity: 384) { w in
       w.field(role.rawValue)
       w.field(issuerName)
-      w.field(issuerKey.bytes)
-      w.field(envelope.bytes)
+      w.field(issuerKey)
+      w.field(envelope)
       w.field(sender.text)
-      w.field(senderKid.bytes)
-      w.field(messageID.bytes)
+      w.field(senderKid)
+      w.field(messageID)
       w.field(recipient?.text ?? "")
       w.field(recipientKid?.bytes ?? [])
       w.field(state.rawValue)
@@ -141,7 +141,7 @@ package struct UnverifiedReceipt: Equatable, Sendable {
       w.field(body)
       w.field(index)
       w.field(count)
-      w.field(path.flatMap(\.bytes))
+      w.list { list in for node in path { list.raw(node) } }
       w.field(signature)
     }
   }

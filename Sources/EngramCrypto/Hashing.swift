@@ -4,27 +4,36 @@ package import EngramCore
 /// `T(label, x…; key)`: BLAKE2b-256 over `lp("engram/v1/" label) || lp(x)…`. Streams its input, so large
 /// ciphertexts are not copied.
 package struct Transcript: ~Copyable {
-  // libsodium's state is a packed struct that Swift sees only as an opaque pointer; 64 is its alignment.
-  private let state = UnsafeMutableRawPointer.allocate(
-    byteCount: crypto_generichash_statebytes(), alignment: 64)
+  // libsodium's state is a packed struct that Swift sees only as an opaque pointer; 64 is its alignment, made
+  // by hand, because allocating with it takes malloc's slow path.
+  private let memory: UnsafeMutableRawPointer
+  private let state: UnsafeMutableRawPointer
 
   package static let digestBytes = 32
 
   package init(_ label: StaticString) {
     Sodium.start()
+    (memory, state) = Self.allocate()
     crypto_generichash_init(OpaquePointer(state), nil, 0, Self.digestBytes)
     absorbLabel(label)
   }
 
   package init(_ label: StaticString, key: UnsafeRawBufferPointer) {
     Sodium.start()
+    (memory, state) = Self.allocate()
     crypto_generichash_init(OpaquePointer(state), key.sodiumBytes, key.count, Self.digestBytes)
     absorbLabel(label)
   }
 
   deinit {
     sodium_memzero(state, crypto_generichash_statebytes())
-    state.deallocate()
+    memory.deallocate()
+  }
+
+  private static func allocate() -> (memory: UnsafeMutableRawPointer, state: UnsafeMutableRawPointer) {
+    let memory = UnsafeMutableRawPointer.allocate(
+      byteCount: crypto_generichash_statebytes() + 64, alignment: MemoryLayout<UInt64>.alignment)
+    return (memory, memory.alignedUp(toMultipleOf: 64))
   }
 
   package func absorb(_ bytes: ArraySlice<UInt8>) { bytes.withUnsafeBytes { absorb(unsafe: $0) } }

@@ -14,7 +14,12 @@ package struct MerkleTree<Node: Equatable & Sendable>: Sendable {
 
   /// Root and every leaf's audit path in one pass: O(n log n) hashes would be wasteful for a whole batch.
   package func rootAndPaths() -> (root: Node, paths: [[Node]]) {
-    var paths = [[Node]](repeating: [], count: leaves.count)
+    let depth = Int.bitWidth - (leaves.count - 1).leadingZeroBitCount
+    var paths = leaves.map { _ in
+      var path: [Node] = []
+      path.reserveCapacity(depth)
+      return path
+    }
     let root = collect(0..<leaves.count, into: &paths)
     return (root, paths)
   }

@@ -1,5 +1,11 @@
 internal import CSodium
+internal import Glibc
 internal import Synchronization
+
+/// A file of secrets that could not be read; `errno` of the call, `EFBIG` when it is too large.
+package struct UnreadableSecret: Error, Equatable, Sendable {
+  package let errno: Int32
+}
 
 /// Secret bytes in guarded, locked memory (`sodium_malloc`): never swapped, wiped when freed, and followed by
 /// a guard page. Not copyable, so a secret has one owner and one end.
@@ -38,6 +44,34 @@ package struct SecretBytes: ~Copyable, @unchecked Sendable {
       source.withUnsafeBytes { target.copyMemory(from: $0) }
     }
     wipe(&source)
+  }
+
+  /// Reads a small file straight into guarded memory.
+  package static func read(
+    path: String, bytesMax: Int = 64 << 10
+  ) throws(UnreadableSecret) -> SecretBytes {
+    let file = open(path, O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { throw UnreadableSecret(errno: Glibc.errno) }
+    defer { close(file) }
+    var filled = 0
+    var failure: Int32 = 0
+    // One byte more than is allowed tells a file that is too large.
+    let block = SecretBytes(count: bytesMax + 1) { target in
+      while filled < target.count, let base = target.baseAddress {
+        let count = Glibc.read(file, base + filled, target.count - filled)
+        if count < 0, Glibc.errno == EINTR { continue }
+        if count < 0 { failure = Glibc.errno }
+        guard count > 0 else { return }
+        filled += count
+      }
+    }
+    guard failure == 0 else { throw UnreadableSecret(errno: failure) }
+    guard filled <= bytesMax else { throw UnreadableSecret(errno: EFBIG) }
+    return block.withUnsafeBytes { source in
+      SecretBytes(count: filled) {
+        $0.copyMemory(from: UnsafeRawBufferPointer(rebasing: source[..<filled]))
+      }
+    }
   }
 
   package static func random(_ count: Int) -> SecretBytes {

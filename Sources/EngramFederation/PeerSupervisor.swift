@@ -220,8 +220,8 @@ final class PeerSupervisor: Sendable {
 
   // MARK: - Directory
 
-  /// Asks over the link; for a moment also over one that is only being made. A question that went down with its
-  /// link, as when one of two simultaneous links gives way, is asked once more.
+  /// Asks over the link; for a moment also over one that is only being made. A question that went down with
+  /// its link, as when one of two simultaneous links gives way, is asked once more.
   func lookup(_ address: Address, _ completion: @escaping DirectoryCompletion) {
     ask(address) { [weak self] result, link in
       guard let self, let link, case .failure(.peerUnreachable) = result, self.hasLost(link) else {

@@ -1,8 +1,8 @@
 import EngramCore
 
-/// Rows that the peer answered with "later". Each waits before it is queued again, longer every time its sender
-/// is put off, and alone: what others send passes meanwhile. The rows stay in the store under their numbers, so
-/// a link that ends forgets nothing.
+/// Rows that the peer answered with "later". Each waits before it is queued again, longer every time its
+/// sender is put off, and alone: what others send passes meanwhile. The rows stay in the store under their
+/// numbers, so a link that ends forgets nothing.
 struct PostponedRows: Sendable {
   /// Short at first, because most reasons are: a full queue, a certificate on its way.
   private static let firstMs: UInt64 = 100

@@ -102,18 +102,24 @@ struct PeerRequest: Decodable {
   let endpoint: String
   let nodeID: String
   let authority: String
+  let replace: Bool?
 
   private enum CodingKeys: String, CodingKey {
-    case name, endpoint
+    case name, endpoint, replace
     case nodeID = "node_id"
     case authority = "ca_pem"
   }
 
   func checked() throws(Problem) -> PeerAddition {
-    do throws(CodecError) {
-      return PeerAddition(
-        name: try NodeName(name), nodeID: try NodeID(parsing: nodeID), endpoint: endpoint,
-        authority: authority)
-    } catch { throw Problem(error.code, hint: "name or node id is not in its canonical form") }
+    guard let name = try? NodeName(name) else {
+      throw Problem(.nonCanonical, detail: "the peer's name is not a lower-case DNS name")
+    }
+    guard let nodeID = try? NodeID(parsing: nodeID) else {
+      throw Problem(
+        .nonCanonical, hint: "it is engram-node: and 52 characters; ask for the card again",
+        detail: "the peer's node id is not one")
+    }
+    return PeerAddition(
+      name: name, nodeID: nodeID, endpoint: endpoint, authority: authority, mayReplace: replace ?? false)
   }
 }

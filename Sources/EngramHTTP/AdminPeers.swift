@@ -49,13 +49,20 @@ package struct PeerAddition: Sendable, Equatable {
   package var endpoint: String
   /// PEM text of the peer's certificate authority.
   package var authority: String
+  /// A peer that is pinned already may get another node id or authority.
+  package var mayReplace = false
 }
 
 /// Why a change of the peers was not made, in words for the administrator.
 package struct AdminRefusal: Error, Sendable, Equatable {
   package var code: ErrorCode
   package var reason: String?
-  package init(_ code: ErrorCode, reason: String? = nil) { (self.code, self.reason) = (code, reason) }
+  /// What to do about it.
+  package var hint: String?
+
+  package init(_ code: ErrorCode, reason: String? = nil, hint: String? = nil) {
+    (self.code, self.reason, self.hint) = (code, reason, hint)
+  }
 }
 
 /// How the administration reaches the peers: configuration files and links are not this module's business, so

@@ -44,14 +44,21 @@ private func addClientRoutes(to admin: RouterGroup<BasicRequestContext>, _ node:
   admin.post("clients/invite") { request, _ in
     let invite = try await decode(InviteRequest.self, request)
     guard (1...HTTPLimits.inviteHoursMax).contains(invite.ttlHours) else {
-      throw Problem(.tooLarge, status: .badRequest, hint: "ttl_hours is 1 to \(HTTPLimits.inviteHoursMax)")
+      throw Problem(
+        .tooLarge, status: .badRequest, detail: "an invite lives 1 to \(HTTPLimits.inviteHoursMax) hours")
     }
     let ttlMs = invite.ttlHours * 3_600_000
     let expiresMs = node.clock.nowMs() + ttlMs
-    let token = try value(
-      await withCheckedContinuation { continuation in
-        node.invite(name: invite.name, ttlMs: ttlMs) { continuation.resume(returning: $0) }
-      })
+    guard isLocalName(invite.name) else {
+      throw Problem(.nonCanonical, hint: clientNameRule, detail: "this cannot be a client's name")
+    }
+    let made = await withCheckedContinuation { continuation in
+      node.invite(name: invite.name, ttlMs: ttlMs) { continuation.resume(returning: $0) }
+    }
+    if case .failure(.nameTaken) = made {
+      throw Problem(.nameTaken, detail: "a client has registered this name already")
+    }
+    let token = try value(made)
     return json(
       .created, InviteDocument(token: token, expiresMs: expiresMs, nodeID: "\(node.identity.id)"))
   }
@@ -60,6 +67,7 @@ private func addClientRoutes(to admin: RouterGroup<BasicRequestContext>, _ node:
     let code = await withCheckedContinuation { continuation in
       node.disable(name) { continuation.resume(returning: $0) }
     }
+    guard code != .notFound else { throw Problem(.notFound, detail: "this node has no client of that name") }
     guard code == .none else { throw Problem(code) }
     return Response(status: .noContent)
   }
@@ -73,7 +81,7 @@ private func addPeerRoutes(to admin: RouterGroup<BasicRequestContext>, _ peers: 
   admin.get("peers") { _, _ in json(.ok, ["peers": await peers.list()]) }
   admin.get("peers/:name") { _, context in
     let name = context.parameters.get("name")
-    guard let peer = await peers.list().first(where: { $0.name == name }) else { throw Problem(.notFound) }
+    guard let peer = await peers.list().first(where: { $0.name == name }) else { throw noSuchPeer }
     return json(.ok, peer)
   }
   admin.post("peers") { request, _ in
@@ -82,12 +90,16 @@ private func addPeerRoutes(to admin: RouterGroup<BasicRequestContext>, _ peers: 
   admin.delete("peers/:name") { _, context in
     let name: NodeName
     do throws(CodecError) { name = try NodeName(context.parameters.get("name") ?? "") } catch {
-      throw Problem(.notFound)
+      throw noSuchPeer
     }
     try done(await peers.remove(name))
     return Response(status: .noContent)
   }
 }
+
+private let clientNameRule =
+  "1 to 63 of a-z, 0-9, dot, underscore and hyphen, beginning with a letter or digit"
+private let noSuchPeer = Problem(.notFound, detail: "this node has no peer of that name")
 
 private func json(_ status: HTTPResponse.Status, _ body: some Encodable) -> Response {
   response(status, .json, jsonBytes(body))
@@ -113,6 +125,6 @@ private func caught<T>(_ body: () throws(ErrorCode) -> T) throws(Problem) -> T {
 private func done<T>(_ result: Result<T, AdminRefusal>) throws(Problem) -> T {
   switch result {
   case .success(let value): return value
-  case .failure(let refusal): throw Problem(refusal.code, hint: refusal.reason)
+  case .failure(let refusal): throw Problem(refusal.code, hint: refusal.hint, detail: refusal.reason)
   }
 }

@@ -10,6 +10,8 @@ final class ConnectionTable: Sendable {
     case foreign
     case http
     case realtime
+
+    var isOfClient: Bool { self == .http || self == .realtime }
   }
 
   private struct Entry {
@@ -19,6 +21,8 @@ final class ConnectionTable: Sendable {
 
   private struct State {
     var entries: [ObjectIdentifier: Entry] = [:]
+    /// Those of kind `http` or `realtime`.
+    var ofClients = 0
     var onEmpty: [CheckedContinuation<Void, Never>] = []
 
     var isDrained: Bool { entries.values.allSatisfy { $0.kind == .foreign } }
@@ -31,19 +35,31 @@ final class ConnectionTable: Sendable {
     state.withLock { state in
       guard state.entries.count < max else { return false }
       state.entries[ObjectIdentifier(channel)] = Entry(channel: channel, kind: kind)
+      if kind.isOfClient { state.ofClients += 1 }
       return true
     }
   }
 
   func set(_ kind: Kind, for channel: any Channel) {
-    state.withLock { $0.entries[ObjectIdentifier(channel)]?.kind = kind }
+    state.withLock { state in
+      guard let old = state.entries[ObjectIdentifier(channel)]?.kind else { return }
+      state.entries[ObjectIdentifier(channel)]?.kind = kind
+      state.ofClients += (kind.isOfClient ? 1 : 0) - (old.isOfClient ? 1 : 0)
+    }
     wakeIfDrained()
   }
+
+  /// Connections of clients, now that their protocol is known.
+  var ofClients: Int { state.withLock { $0.ofClients } }
 
   /// What the connection was when it ended.
   @discardableResult
   func remove(_ channel: any Channel) -> Kind? {
-    let kind = state.withLock { $0.entries.removeValue(forKey: ObjectIdentifier(channel))?.kind }
+    let kind = state.withLock { state in
+      let kind = state.entries.removeValue(forKey: ObjectIdentifier(channel))?.kind
+      if kind?.isOfClient == true { state.ofClients -= 1 }
+      return kind
+    }
     wakeIfDrained()
     return kind
   }

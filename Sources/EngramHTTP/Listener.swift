@@ -49,7 +49,9 @@ package final class Listener: Sendable {
   // MARK: - Connections
 
   private func accept(_ channel: any Channel) -> EventLoopFuture<Void> {
-    guard edge.connections.admit(channel, max: edge.settings.connectionsMax) else {
+    // Until the handshake says which protocol it is, a connection may be a peer's.
+    let max = edge.settings.connectionsMax + HTTPLimits.foreignConnectionsReserved
+    guard edge.connections.admit(channel, max: max) else {
       edge.metrics.connectionsRefused.add()
       return channel.eventLoop.makeFailedFuture(ErrorCode.overloaded)
     }
@@ -79,6 +81,10 @@ package final class Listener: Sendable {
 
   private func serveHTTP(_ channel: any Channel) throws {
     edge.connections.set(.http, for: channel)
+    guard edge.connections.ofClients <= edge.settings.connectionsMax else {
+      edge.metrics.connectionsRefused.add()
+      return channel.close(promise: nil)
+    }
     // A client may end its side after the last request and still read the answer.
     try channel.syncOptions?.setOption(.allowRemoteHalfClosure, value: true)
     let settings = edge.settings

@@ -49,8 +49,8 @@ struct MessageAssembly {
 }
 
 extension WebSocketFrame {
-  /// The data without its mask (RFC 6455 section 5.3), eight bytes at a time: NIO's `unmaskedData` goes byte by
-  /// byte, which costs 2 µs per message of a batch.
+  /// The data without its mask (RFC 6455 section 5.3), eight bytes at a time: NIO's `unmaskedData` goes byte
+  /// by byte, which costs 2 µs per message of a batch.
   var payload: ByteBuffer {
     guard let key = maskKey else { return data }
     var payload = data

@@ -9,9 +9,15 @@ package struct Problem: Error, Equatable, Sendable {
   package var status: HTTPResponse.Status
   /// Overrides `ErrorCode.hint`.
   package var hint: String?
+  /// What is wrong in this very case (RFC 9457 section 3.1.4); on the administration's socket only, where it
+  /// may name what the administrator typed.
+  package var detail: String?
 
-  package init(_ code: ErrorCode, status: HTTPResponse.Status? = nil, hint: String? = nil) {
-    (self.code, self.status, self.hint) = (code, status ?? code.httpStatus, hint ?? code.hint)
+  package init(
+    _ code: ErrorCode, status: HTTPResponse.Status? = nil, hint: String? = nil, detail: String? = nil
+  ) {
+    (self.code, self.status, self.detail) = (code, status ?? code.httpStatus, detail)
+    self.hint = hint ?? (detail == nil ? code.hint : nil)
   }
 
   static let contentType = "application/problem+json"
@@ -20,7 +26,7 @@ package struct Problem: Error, Equatable, Sendable {
     jsonBytes(
       Document(
         type: "urn:engram:error:\(code.name)", title: code.sentence, status: status.code, code: code.rawValue,
-        name: code.name, hint: hint))
+        name: code.name, hint: hint, detail: detail))
   }
 
   /// The header fields of the response, without length and date.
@@ -43,6 +49,7 @@ package struct Problem: Error, Equatable, Sendable {
     let code: UInt16
     let name: String
     let hint: String?
+    let detail: String?
   }
 }
 

@@ -30,9 +30,9 @@ package final class VerifyLanes: Sendable {
     guard !envelopes.isEmpty else { return home.execute { completion([]) } }
     let batch = Batch(envelopes, source, home, completion)
     let first = lanes.firstIndex { $0.loop === home } ?? 0
-    let starts = stride(from: 0, to: envelopes.count, by: HTTPLimits.verificationsPerTurn)
+    let starts = stride(from: 0, to: envelopes.count, by: HTTPLimits.verificationsPerShare)
     for (turn, start) in starts.enumerated() {
-      let end = min(start + HTTPLimits.verificationsPerTurn, envelopes.count)
+      let end = min(start + HTTPLimits.verificationsPerShare, envelopes.count)
       lanes[(first + turn) % lanes.count].add(Lane.Share(batch: batch, next: start, end: end))
     }
   }

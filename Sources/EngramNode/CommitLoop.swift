@@ -285,22 +285,23 @@ final class CommitLoop: Sendable {
       }
       return nil
     } catch {
-      guard let code = refusal(error) else { throw error }
+      guard let code = Self.refusal(error) else { throw error }
       guard isolating || group.transaction.changes == changes else { throw HalfDone() }
       group.rollBack(to: mark)
+      if code == .damagedRow {
+        metrics.add(.damagedRows)
+        log.error("a stored row is damaged", metadata: ["error": "\(error)"])
+      }
       return code
     }
   }
 
   /// Nil for what fails the whole group.
-  private func refusal(_ error: any Error) -> ErrorCode? {
+  private static func refusal(_ error: any Error) -> ErrorCode? {
     switch error {
-    case let code as ErrorCode: return code
-    case let error as StoreError where error.code == .damagedRow:
-      metrics.add(.damagedRows)
-      log.error("a stored row is damaged", metadata: ["error": "\(error)"])
-      return .damagedRow
-    default: return nil
+    case let code as ErrorCode: code
+    case let error as StoreError where error.code == .damagedRow: .damagedRow
+    default: nil
     }
   }
 
@@ -325,8 +326,8 @@ final class CommitLoop: Sendable {
     for command in commands { command.refused(code) }
   }
 
-  /// What is on the disk is unknown, so nothing true can be said to anybody: whoever waits for an answer hears
-  /// from the next process, which reads the disk anew.
+  /// What is on the disk is unknown, so nothing true can be said to anybody: whoever waits for an answer
+  /// hears from the next process, which reads the disk anew.
   private func die(_ error: StoreError) {
     shared.condition.lock()
     shared.state.isDead = true

@@ -16,8 +16,8 @@ enum FreshRow: Sendable {
 }
 
 /// Rows that were just committed, for readers that follow a mailbox: reading them back from the store would
-/// cost a thread hop, a query and two check sums each. A shortcut and nothing else: every row here is on disk,
-/// and whatever is missing here is read from there.
+/// cost a thread hop, a query and two check sums each. A shortcut and nothing else: every row here is on
+/// disk, and whatever is missing here is read from there.
 ///
 /// Each followed mailbox has one line of rows without holes. It starts with some commit, ends with the newest
 /// one, and loses its head as the reader moves on. A line that is full, or that a row joined unseen, takes no

@@ -4,8 +4,8 @@ import Synchronization
 /// Why certificates of peers' devices were refused. Their envelopes are refused for the same reason, so that
 /// the senders hear of it: "unknown device" would put them off, again and again until they expire.
 final class RefusedSenders: Sendable {
-  /// Devices remembered per peer, about 100 bytes each; past it they are forgotten together, and envelopes are
-  /// put off until their certificates come again on the next link.
+  /// Devices remembered per peer, about 100 bytes each; past it they are forgotten together, and envelopes
+  /// are put off until their certificates come again on the next link.
   private static let perPeerMax = 4_096
   private let codes = Mutex<[NodeName: [Kid: ErrorCode]]>([:])
 

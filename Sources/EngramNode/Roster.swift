@@ -69,8 +69,8 @@ final class Roster: Sendable {
   /// Only from the cache: never blocks.
   func cachedDevice(_ kid: Kid) -> KnownDevice? { state.withLock { $0.devices[kid] } }
 
-  /// Like `device`, inside the commit thread's transaction. What was read there may never come to be, so it is
-  /// kept for others after the commit.
+  /// Like `device`, inside the commit thread's transaction. What was read there may never come to be, so it
+  /// is kept for others after the commit.
   func device(_ kid: Kid, in group: CommitGroup) throws -> KnownDevice? {
     let (cached, generation) = state.withLock { ($0.devices[kid], $0.generation) }
     if let known = cached ?? group.loadedDevices[kid] { return known }

@@ -99,6 +99,32 @@ public final class CertificateAuthority {
     try PEMFile.write(certificates: [leaf], to: certificatePath, replacing: true)
   }
 
+  /// Issues a certificate in place of the one at `certificatePath`: the same names and `more`, a new key, a
+  /// new life time. Both files are replaced.
+  /// - Throws: `certificateOfOtherAuthority` when this authority did not issue the one that is there.
+  public func renew(
+    commonName: String, adding more: (dnsNames: [String], ipAddresses: [String]) = ([], []),
+    validDays: Int = CertificateLimits.leafDays, certificatePath: String, keyPath: String
+  ) throws(TLSSetupError) {
+    let old = try TLSCertificate(path: certificatePath)
+    guard X509_verify(old.pointer, key) == 1 else {
+      ERR_clear_error()
+      throw .certificateOfOtherAuthority
+    }
+    func adding(_ more: [String], to names: [String]) -> [String] {
+      names + more.filter { !names.contains($0) }
+    }
+    try issue(
+      commonName: commonName, dnsNames: adding(more.dnsNames.map { $0.lowercased() }, to: old.dnsNames),
+      ipAddresses: adding(more.ipAddresses, to: old.ipAddresses), validDays: validDays,
+      certificatePath: certificatePath, keyPath: keyPath)
+  }
+
+  /// Whether `issue` takes this as a DNS name or an IP address, so that a caller can ask before it begins.
+  public static func accepts(name: String) -> Bool {
+    CertificateName.isDNSName(name) || IPAddress.isLiteral(name)
+  }
+
   // MARK: - Parts
 
   private static func makeKey() throws(TLSSetupError) -> OpaquePointer {
@@ -154,6 +180,10 @@ public enum CertificateLimits {
 
   /// A year. Renewal is one command and needs no restart, so an operator may well choose less.
   public static let leafDays = 365
+
+  /// The longest that `issue` should be asked for: 398 days is what browsers accept, and a year and a bit is
+  /// as long as anybody remembers how it was done.
+  public static let leafDaysMax = 398
 
   /// Certificates start five minutes in the past, for peers whose clocks are a little behind.
   static let backdatedSeconds = 300

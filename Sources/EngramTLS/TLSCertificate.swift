@@ -1,4 +1,5 @@
 internal import COpenSSL
+internal import Glibc
 
 /// One X.509 certificate as OpenSSL parsed it.
 ///
@@ -13,17 +14,58 @@ public final class TLSCertificate: @unchecked Sendable {
     self.pointer = pointer
   }
 
+  /// Reads the first certificate of a PEM file.
+  /// - Throws: `certificateUnreadable`.
+  public init(path: String) throws(TLSSetupError) {
+    defer { ERR_clear_error() }
+    guard let file = BIO_new_file(path, "r") else { throw .certificateUnreadable }
+    defer { BIO_free(file) }
+    guard let certificate = PEM_read_bio_X509(file, nil, PEMFile.noPassphrase, nil) else {
+      throw .certificateUnreadable
+    }
+    pointer = certificate
+  }
+
   deinit { X509_free(pointer) }
+
+  /// When it runs out, in seconds since 1970 (RFC 5280 section 4.1.2.5); the past for a date beyond `time_t`.
+  public var notAfterSeconds: Int64 { Self.seconds(X509_get0_notAfter(pointer)) }
+
+  static func seconds(_ time: UnsafePointer<ASN1_TIME>?) -> Int64 {
+    var parts = tm()
+    guard ASN1_TIME_to_tm(time, &parts) == 1 else { return 0 }
+    return Int64(timegm(&parts))
+  }
+
+  /// The IP addresses of the subject alternative names, as text.
+  public var ipAddresses: [String] {
+    alternativeNames { name in
+      var kind: Int32 = 0
+      guard let value = GENERAL_NAME_get0_value(name, &kind), kind == GEN_IPADD else { return nil }
+      let octets = value.assumingMemoryBound(to: ASN1_OCTET_STRING.self)
+      guard let bytes = ASN1_STRING_get0_data(octets) else { return nil }
+      let family: Int32
+      switch ASN1_STRING_length(octets) {
+      case 4: family = AF_INET
+      case 16: family = AF_INET6
+      default: return nil
+      }
+      var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
+      guard inet_ntop(family, bytes, &text, socklen_t(text.count)) != nil else { return nil }
+      return String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    }
+  }
 
   /// The DNS names of the subject alternative names, lower-case. Names with bytes outside printable ASCII
   /// (a NUL would end a C string early) are left out, so they match nothing.
-  public var dnsNames: [String] {
+  public var dnsNames: [String] { alternativeNames(Self.dnsName) }
+
+  private func alternativeNames(_ text: (UnsafePointer<GENERAL_NAME>) -> String?) -> [String] {
     guard let raw = X509_get_ext_d2i(pointer, NID_subject_alt_name, nil, nil) else { return [] }
     let names = OpaquePointer(raw)
     defer { GENERAL_NAMES_free(names) }
     return (0..<eng_sk_GENERAL_NAME_num(names)).compactMap { index in
-      guard let name = eng_sk_GENERAL_NAME_value(names, index) else { return nil }
-      return Self.dnsName(UnsafePointer(name))
+      eng_sk_GENERAL_NAME_value(names, index).flatMap { text(UnsafePointer($0)) }
     }
   }
 

@@ -26,6 +26,11 @@ public final class TLSContext: @unchecked Sendable {
 
   deinit { SSL_CTX_free(pointer) }
 
+  /// When the certificate that this context shows runs out, in seconds since 1970; nil when it shows none.
+  public var certificateNotAfterSeconds: Int64? {
+    SSL_CTX_get0_certificate(pointer).map { TLSCertificate.seconds(X509_get0_notAfter($0)) }
+  }
+
   private func setProtocol() throws(TLSSetupError) {
     guard eng_SSL_CTX_set_min_proto_version(pointer, TLS1_3_VERSION) == 1,
       eng_SSL_CTX_set_max_proto_version(pointer, TLS1_3_VERSION) == 1

@@ -38,6 +38,8 @@ public enum TLSSetupError: Error, Sendable, Hashable {
   case applicationProtocols
   /// The certificate chain file is missing or is not PEM.
   case certificateUnreadable
+  /// The certificate to be renewed was issued by another authority.
+  case certificateOfOtherAuthority
   /// No cipher suite of the list is known to OpenSSL.
   case cipherSuites
   /// A file exists that is never overwritten: a certificate authority's key.

@@ -16,7 +16,7 @@ struct ClientCommand: AsyncParsableCommand {
     @ParentCommand var client: ClientCommand
     @OptionGroup var options: AdminOptions
     @Argument(help: "The client's name: [a-z0-9][a-z0-9._-]{0,62}.") var name: String
-    @Option(help: "How long the invite may be used, in hours.") var hours: UInt64 = 7 * 24
+    @Option(help: "How long the invite may be used, in hours: 1 to 720.") var hours: UInt64 = 7 * 24
 
     private struct Request: Encodable {
       var name: String
@@ -30,6 +30,10 @@ struct ClientCommand: AsyncParsableCommand {
 
     func run() async throws {
       try await reporting {
+        try checkClientName(name)
+        guard (1...720).contains(hours) else {
+          throw Failure(.usage, "--hours is 1 to 720", hint: "720 hours are 30 days")
+        }
         let connection = try AdminConnection(client.admin.options, options)
         let request = Request(name: name, ttlHours: hours)
         let answer = try await connection.send("POST", "clients/invite", body: request, as: Answer.self)
@@ -90,6 +94,7 @@ struct ClientCommand: AsyncParsableCommand {
 
     func run() async throws {
       try await reporting {
+        try checkClientName(name)
         let connection = try AdminConnection(client.admin.options, options)
         guard yes || confirm("disable \(name)? It cannot be enabled again. [y/N] ") else {
           throw Failure(.failed, "nothing was changed")
@@ -99,6 +104,14 @@ struct ClientCommand: AsyncParsableCommand {
       }
     }
   }
+}
+
+/// Before the node is asked: a name with a blank or a slash could not even be put into a request.
+private func checkClientName(_ name: String) throws(Failure) {
+  guard !isLocalName(name) else { return }
+  throw Failure(
+    .usage, "this cannot be a client's name",
+    hint: "1 to 63 of a-z, 0-9, dot, underscore and hyphen, beginning with a letter or digit; without @node")
 }
 
 /// Asks on the terminal; without one the answer is no.

@@ -79,22 +79,26 @@ struct AdminConnection {
     case .refused, .unreachable:
       Failure(.unavailable, "the node is not running", hint: "start it with `engram-node serve`")
     case .timeout: Failure(.temporary, "the node did not answer in time")
-    default: Failure(.failed, "the node cannot be asked: \(error)")
+    case .invalidRequest: Failure(.usage, "a name holds characters that no name has")
+    default: Failure(.failed, "the node's answer could not be read: \(error)")
     }
   }
 
   private static func failure(_ response: WireResponse) -> Failure {
     struct Problem: Decodable {
       var title: String
-      var name: String?
+      var code: UInt16?
       var hint: String?
+      var detail: String?
     }
     guard let problem = try? wireDecoder().decode(Problem.self, from: Data(response.body)) else {
       return Failure(.failed, "the node answered with status \(response.status)")
     }
     let code: Failure.Code =
       response.status == 403 ? .notAllowed : response.status == 503 ? .temporary : .failed
-    return Failure(code, problem.title + (problem.name.map { " [\($0)]" } ?? ""), hint: problem.hint)
+    return Failure(
+      code, problem.detail ?? problem.title, hint: problem.hint,
+      refusal: problem.code.flatMap(ErrorCode.init(rawValue:)))
   }
 }
 

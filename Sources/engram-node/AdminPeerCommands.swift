@@ -29,6 +29,11 @@ func printPeers(_ peers: [PeerAnswer]) {
     })
 }
 
+private func checkPeerName(_ name: String) throws(Failure) {
+  guard (try? NodeName(name)) == nil else { return }
+  throw Failure(.usage, "a peer's name is a lower-case DNS name", hint: "`admin peer list` shows them")
+}
+
 /// All peers in a table, or the node's JSON as it came.
 private func showPeers(_ connection: AdminConnection) async throws {
   struct Answer: Decodable { var peers: [PeerAnswer] }
@@ -54,18 +59,32 @@ struct PeerCommand: AsyncParsableCommand {
 
           engram-node admin peer add globex.card
           engram-node admin peer add - < globex.card
+
+        A card that says another node id or authority than the pinned one is refused: either the peer was \
+        set up anew, or somebody poses as it. --replace takes it all the same.
         """)
     @ParentCommand var peer: PeerCommand
     @OptionGroup var options: AdminOptions
     @Argument(help: "The peer's card, - for standard input.", completion: .file()) var card: String
     @Option(help: "Dial this HOST:PORT and not the card's.") var endpoint: String?
+    @Flag(help: "Take another node id or authority for a peer that is pinned already.") var replace = false
+
+    private struct Request: Encodable {
+      var name: String
+      var endpoint: String
+      var nodeId: String
+      var caPem: String
+      var replace: Bool
+    }
 
     func run() async throws {
       try await reporting {
         let connection = try AdminConnection(peer.admin.options, options)
         var card = try readCard()
         if let endpoint { card.endpoint = endpoint }
-        try await connection.raw("POST", "peers", body: card)
+        let request = Request(
+          name: card.name, endpoint: card.endpoint, nodeId: card.nodeId, caPem: card.caPem, replace: replace)
+        try await connection.raw("POST", "peers", body: request)
         if connection.json { return printJSON(card) }
         print("pinned \(card.name) at \(card.endpoint)\n  node id \(card.nodeId)")
         print("hint: compare the node id with the peer's administrator by voice")
@@ -75,8 +94,8 @@ struct PeerCommand: AsyncParsableCommand {
     private func readCard() throws -> PeerCard {
       let data =
         card == "-"
-        ? FileHandle.standardInput.readDataToEndOfFile() : FileManager.default.contents(atPath: card)
-      guard let data else { throw Failure(.failed, "\(card) cannot be read: \(systemError())") }
+        ? FileHandle.standardInput.readDataToEndOfFile()
+        : Data(try readText(card, "the card", .failed).utf8)
       guard let parsed = try? wireDecoder().decode(PeerCard.self, from: data), parsed.engramPeerCard == 1
       else {
         throw Failure(.failed, "this is not a peer card", hint: "`engram-node peer-card` prints one")
@@ -109,6 +128,7 @@ struct PeerCommand: AsyncParsableCommand {
       try await reporting {
         let connection = try AdminConnection(peer.admin.options, options)
         guard let name else { return try await showPeers(connection) }
+        try checkPeerName(name)
         let data = try await connection.raw("GET", "peers/\(name)")
         if connection.json { return print(String(decoding: data, as: UTF8.self)) }
         let status = try connection.decode(data, as: PeerAnswer.self)
@@ -133,6 +153,7 @@ struct PeerCommand: AsyncParsableCommand {
 
     func run() async throws {
       try await reporting {
+        try checkPeerName(name)
         let connection = try AdminConnection(peer.admin.options, options)
         guard yes || confirm("forget \(name)? [y/N] ") else { throw Failure(.failed, "nothing was changed") }
         try await connection.raw("DELETE", "peers/\(name)")

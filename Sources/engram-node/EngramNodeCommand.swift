@@ -17,11 +17,35 @@ struct EngramNodeCommand: AsyncParsableCommand {
         engram-node peer-card --config federation.toml > acme.card
         engram-node admin --config federation.toml peer add globex.card
 
-      Exit codes: 0 done, 1 failed, 64 wrong usage, 69 the node is not running, 73 a file cannot be written, \
-      74 the disk lost a write, 75 try again later, 77 not allowed, 78 the configuration is wrong.
+      Exit codes: 0 done, 1 failed, 64 wrong usage, 65 the store is damaged, 69 the node is not running, or \
+      its port or directory is taken, 73 a file cannot be written, 74 the disk lost a write, 75 try again \
+      later, 77 not allowed, 78 the configuration is wrong.
+
+      With --json, errors are one JSON object on standard error: {"error":{"code":…,"exit_code":…,"hint":…,\
+      "message":…,"name":…}}.
       """,
     version: softwareVersion,
-    subcommands: [InitCommand.self, ServeCommand.self, AdminCommand.self, PeerCardCommand.self])
+    subcommands: [
+      InitCommand.self, ServeCommand.self, AdminCommand.self, PeerCardCommand.self,
+      RenewCommand.self,
+    ])
+
+  static func main() async {
+    do {
+      var command = try parseAsRoot()
+      if var asynchronous = command as? any AsyncParsableCommand {
+        try await asynchronous.run()
+      } else {
+        try command.run()
+      }
+    } catch {
+      // Help and the version are no errors, and what `reporting` has said is not said again.
+      let isUsage = !(error is ExitCode) && exitCode(for: error) == .validationFailure
+      guard wantsJSON, isUsage else { exit(withError: error) }
+      report(Failure(.usage, message(for: error), hint: "--help shows what there is"))
+      exit(withError: ExitCode.validationFailure)
+    }
+  }
 }
 
 /// The version of this build; the changelog says what is in it.

@@ -11,7 +11,8 @@ struct InitCommand: AsyncParsableCommand {
     abstract: "Create a node: identity key, certificate authority, certificate, configuration.",
     discussion: """
       Creates DIR (mode 0700) with federation.toml, data/keys/node.key (the identity that peers pin), and \
-      data/tls/ with a private certificate authority and this node's certificate. Refuses to overwrite.
+      data/tls/ with a private certificate authority and this node's certificate. Refuses to overwrite; when \
+      it fails, it removes what it has made.
 
         engram-node init --name acme.example --dir /var/lib/engram --listen 0.0.0.0:7443
       """)
@@ -42,87 +43,26 @@ struct InitCommand: AsyncParsableCommand {
   @Flag(help: "Print the result as JSON.")
   var json = false
 
-  func run() async throws { try await reporting { try create() } }
-
-  private func create() throws {
-    guard let nodeName = try? NodeName(name) else {
-      throw Failure(
-        .configuration, "a node's name is a lower-case DNS name", hint: "for example acme.example")
+  func run() async throws {
+    try await reporting {
+      let node = try NewNode(self)
+      umask(0o077)
+      let id = try node.create()
+      report(node, id)
     }
-    guard let listenAt = HostPort(listen), advertise.map({ HostPort($0) != nil }) ?? true else {
-      throw Failure(
-        .configuration, "an endpoint is HOST:PORT", hint: "for example 127.0.0.1:7443 or [::1]:7443")
-    }
-    umask(0o077)
-    let layout = NodeLayout(dir: dir)
-    guard !FileManager.default.fileExists(atPath: layout.configuration) else {
-      throw Failure(.cannotCreate, "\(layout.configuration) is there already", hint: "choose another --dir")
-    }
-    let key = SigningKey()
-    do {
-      for folder in [layout.keys, layout.tls] {
-        try FileManager.default.createDirectory(
-          atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-      }
-      try writeKey(key, to: layout.identityKey)
-      try issueCertificate(nodeName, listenAt, layout)
-      try writeNew(layout.configuration, configurationText(nodeName))
-    } catch let error as TLSSetupError {
-      throw Failure(.cannotCreate, "the certificate could not be made: \(error)")
-    } catch let error as CocoaError {
-      throw Failure(.cannotCreate, "\(dir) could not be written (\(error.code.rawValue))")
-    }
-    report(nodeName, NodeID(key.publicKey), layout)
   }
 
-  private func writeKey(_ key: SigningKey, to path: String) throws {
-    let passphrase = try passphraseFile.map { try readPassphrase($0) }
-    let text: String
-    do throws(KeyFileError) {
-      text = try KeyFile.encode(key.seed(), kind: nodeKeyKind, passphrase: passphrase)
-    } catch { throw Failure(.failed, "the key could not be encrypted: \(error)") }
-    try writeNew(path, text)
-  }
-
-  private func issueCertificate(_ nodeName: NodeName, _ listenAt: HostPort, _ layout: NodeLayout) throws {
-    let authority = try CertificateAuthority.create(
-      commonName: commonName("\(nodeName) CA", or: "Engram CA"), certificatePath: layout.authority,
-      keyPath: layout.authorityKey)
-    let hosts =
-      ([listenAt.host] + alternativeNames + [advertise.flatMap { HostPort($0)?.host }].compactMap { $0 })
-    let addresses = hosts.filter(isAddress) + ["127.0.0.1", "::1"]
-    let names = [nodeName.text, "localhost"] + hosts.filter { !isAddress($0) }
-    try authority.issue(
-      commonName: commonName(nodeName.text, or: "engram-node"), dnsNames: unique(names),
-      ipAddresses: unique(addresses.filter { $0 != "0.0.0.0" && $0 != "::" }),
-      certificatePath: layout.certificate, keyPath: layout.certificateKey)
-  }
-
-  private func configurationText(_ nodeName: NodeName) -> String {
-    """
-    # The configuration of this node. The example that comes with the software shows every key, its meaning
-    # and its default; `engram-node admin peer add` writes peers into peers.d beside this file.
-    [node]
-    name = "\(nodeName)"
-    data_dir = "data"
-    listen = "\(listen)"
-    \(advertise.map { "advertise = \"\($0)\"" } ?? "# advertise = \"node.\(nodeName):7443\"")
-    log_level = "info"
-    log_format = "text"
-
-    """
-  }
-
-  private func report(_ nodeName: NodeName, _ id: NodeID, _ layout: NodeLayout) {
+  private func report(_ node: NewNode, _ id: NodeID) {
+    let layout = node.layout
     if json {
       printJSON(
         InitReport(
-          name: nodeName.text, nodeId: id.description, config: layout.configuration, ca: layout.authority))
+          name: node.name.text, nodeId: id.description, config: layout.configuration, ca: layout.authority))
       return
     }
     print(
       """
-      created \(nodeName)
+      created \(node.name)
         node id        \(id)
         configuration  \(layout.configuration)
         authority      \(layout.authority) (give this file to clients)
@@ -141,6 +81,106 @@ private struct InitReport: Encodable {
   var ca: String
 }
 
+/// What `init` was asked for, checked as a whole before anything is written.
+struct NewNode {
+  let name: NodeName
+  let layout: NodeLayout
+  private let listen: HostPort
+  private let advertise: HostPort?
+  private let alternativeNames: [String]
+  private let passphrase: [UInt8]?
+
+  init(_ command: InitCommand) throws(Failure) {
+    guard let name = try? NodeName(command.name) else {
+      throw Failure(
+        .usage, "--name: a node's name is a lower-case DNS name", hint: "for example acme.example")
+    }
+    self.name = name
+    listen = try Self.endpoint(command.listen, "--listen")
+    advertise = try command.advertise.map { text throws(Failure) in
+      let endpoint = try Self.endpoint(text, "--advertise")
+      guard endpoint.port > 0 else {
+        throw Failure(.usage, "--advertise: nobody can dial port 0", hint: "give the port that others dial")
+      }
+      return endpoint
+    }
+    alternativeNames = command.alternativeNames
+    guard alternativeNames.allSatisfy(CertificateAuthority.accepts) else {
+      throw Failure(
+        .usage, "--san: this is neither a DNS name nor an IP address",
+        hint: "one name for each --san, without a port and without a wildcard")
+    }
+    passphrase = try command.passphraseFile.map { path throws(Failure) in try readPassphrase(path) }
+    layout = NodeLayout(dir: command.dir)
+    try layout.refuseExisting()
+  }
+
+  private static func endpoint(_ text: String, _ option: String) throws(Failure) -> HostPort {
+    guard let endpoint = HostPort(text) else {
+      throw Failure(
+        .usage, "\(option): an endpoint is HOST:PORT", hint: "for example 127.0.0.1:7443 or [::1]:7443")
+    }
+    return endpoint
+  }
+
+  /// Writes everything, the configuration last: a folder without one was never a node.
+  func create() throws -> NodeID {
+    let key = SigningKey()
+    var made = NewFiles()
+    do {
+      try made.makeFolder(layout.keys)
+      try made.makeFolder(layout.tls)
+      for path in layout.files { made.expect(path) }
+      try writeKey(key)
+      try issueCertificate()
+      try writeNew(layout.configuration, configurationText)
+    } catch {
+      made.undo()
+      guard let error = error as? TLSSetupError else { throw error }
+      throw Failure(.cannotCreate, "the certificate could not be made: \(error.sentence)")
+    }
+    return NodeID(key.publicKey)
+  }
+
+  private func writeKey(_ key: SigningKey) throws {
+    let file: SecretBytes
+    do throws(KeyFileError) {
+      file = try KeyFile.encode(key.seed(), kind: nodeKeyKind, passphrase: passphrase)
+    } catch {
+      throw Failure(.temporary, "there is not enough memory to encrypt the key (256 MiB)")
+    }
+    try file.withUnsafeBytes { try writeNew(layout.identityKey, $0) }
+  }
+
+  private func issueCertificate() throws(TLSSetupError) {
+    let authority = try CertificateAuthority.create(
+      commonName: commonName("\(name) CA", or: "Engram CA"), certificatePath: layout.authority,
+      keyPath: layout.authorityKey)
+    let hosts = [listen.host] + alternativeNames + [advertise?.host].compactMap { $0 }
+    let addresses = hosts.filter(isAddress) + ["127.0.0.1", "::1"]
+    let names = [name.text, "localhost"] + hosts.filter { !isAddress($0) }
+    try authority.issue(
+      commonName: commonName(name.text, or: "engram-node"), dnsNames: unique(names),
+      ipAddresses: unique(addresses.filter { $0 != "0.0.0.0" && $0 != "::" }),
+      certificatePath: layout.certificate, keyPath: layout.certificateKey)
+  }
+
+  private var configurationText: String {
+    """
+    # The configuration of this node. The example that comes with the software shows every key, its meaning
+    # and its default; `engram-node admin peer add` writes peers into peers.d beside this file.
+    [node]
+    name = "\(name)"
+    data_dir = "data"
+    listen = "\(listen)"
+    \(advertise.map { "advertise = \"\($0)\"" } ?? "# advertise = \"node.\(name):7443\"")
+    log_level = "info"
+    log_format = "text"
+
+    """
+  }
+}
+
 /// Where `init` puts things; `federation.toml` may say otherwise later.
 struct NodeLayout {
   let dir: String
@@ -153,43 +193,31 @@ struct NodeLayout {
   var authorityKey: String { path("data/tls/ca.key") }
   var certificate: String { path("data/tls/node.pem") }
   var certificateKey: String { path("data/tls/node.key") }
+
+  var files: [String] {
+    [identityKey, authority, authorityKey, certificate, certificateKey, configuration]
+  }
+
+  func refuseExisting() throws(Failure) {
+    guard !FileManager.default.fileExists(atPath: configuration) else {
+      throw Failure(.cannotCreate, "\(configuration) is there already", hint: "choose another --dir")
+    }
+    guard let file = files.first(where: FileManager.default.fileExists(atPath:)) else { return }
+    throw Failure(
+      .cannotCreate, "\(file) is there already, without a configuration beside it",
+      hint: "if no node uses these keys, an init was cut off: remove \(keys) and \(tls), then repeat it")
+  }
 }
 
 let nodeKeyKind = "node-identity"
 
-/// Writes a file that must not exist yet, mode 0600 from the first byte on.
-func writeNew(_ path: String, _ text: String) throws {
-  let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
-  guard descriptor >= 0 else { throw Failure(.cannotCreate, "\(path) cannot be created: \(systemError())") }
-  let file = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
-  do {
-    try file.write(contentsOf: Data(text.utf8))
-    try file.synchronize()
-  } catch { throw Failure(.cannotCreate, "\(path) cannot be written: \(systemError())") }
-}
-
-func readPassphrase(_ path: String) throws -> [UInt8] {
-  guard let data = FileManager.default.contents(atPath: path), !data.isEmpty else {
-    throw Failure(.configuration, "\(path) holds no passphrase")
-  }
-  return Array(data.last == UInt8(ascii: "\n") ? data.dropLast() : data)
-}
-
-func systemError() -> String { String(cString: strerror(errno)) }
-
-func printJSON(_ value: some Encodable) {
-  let encoder = wireEncoder()
-  encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-  if let data = try? encoder.encode(value) { print(String(decoding: data, as: UTF8.self)) }
-}
-
 /// A certificate's common name holds 64 characters (RFC 5280, appendix A.1); nothing is decided by it, names
 /// are in the SAN.
-private func commonName(_ text: String, or fallback: String) -> String {
+func commonName(_ text: String, or fallback: String) -> String {
   text.utf8.count <= 64 ? text : fallback
 }
 
-private func isAddress(_ host: String) -> Bool {
+func isAddress(_ host: String) -> Bool {
   var (four, six) = (in_addr(), in6_addr())
   return inet_pton(AF_INET, host, &four) == 1 || inet_pton(AF_INET6, host, &six) == 1
 }

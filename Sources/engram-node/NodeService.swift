@@ -6,7 +6,7 @@ import EngramHTTP
 import EngramNode
 import EngramStore
 import EngramTLS
-import Foundation
+import Glibc
 import Logging
 import NIOCore
 import NIOPosix
@@ -24,9 +24,15 @@ final class NodeService: Sendable {
   private let listener: Listener
   private let admin: AdminSocket
   private let peers: PeerBook
+  private let tls: TLSSides
+  private let certificates: CertificateWatch
+  private let clock = SystemClock()
 
   /// Threads for store reads, which must not hold up an event loop.
   private static let blockingThreads = 2
+  /// Open files beside connections: the store with its readers, the administration's connections, event
+  /// loops.
+  private static let descriptorsBesides = 128
 
   init(
     _ configuration: NodeConfiguration, configPath: String, identity: SigningKey, synchronous: Synchronous
@@ -37,7 +43,7 @@ final class NodeService: Sendable {
     }
     self.log = log
     store = try openStore(configuration, synchronous: synchronous)
-    let clock = SystemClock()
+    let clock = self.clock
     do throws(ErrorCode) {
       node = try Node(
         identity: NodeIdentity(name: configuration.name, key: identity), store: store,
@@ -47,6 +53,8 @@ final class NodeService: Sendable {
     blocking = NIOThreadPool(numberOfThreads: Self.blockingThreads)
     let trust = TrustStore()
     let tls = try TLSSides(configuration, trust: trust)
+    let certificates = CertificateWatch(tls, authorityPath: configuration.authorityPath)
+    (self.tls, self.certificates) = (tls, certificates)
     let federation = FederationService(
       node: node, group: group, tls: tls.client, trust: trust,
       settings: LinkSettings(configuration.federation),
@@ -59,12 +67,13 @@ final class NodeService: Sendable {
         federation.samples().map {
           MetricSample(
             $0.name, $0.name.hasSuffix("_total") ? .counter : .gauge, labels: $0.labels, Double($0.value))
-        }
+        } + certificates.samples(nowMs: clock.nowMs())
       })
     listener = Listener(
       edge: edge, tls: tls.server, group: group,
       foreign: [FederationService.applicationProtocol: { channel, _ in federation.admit(channel) }])
-    peers = PeerBook(configuration.peers, configPath: configPath, federation: federation)
+    peers = PeerBook(
+      configuration, configPath: configPath, ownID: NodeID(identity.publicKey), federation: federation)
     admin = AdminSocket(
       path: configuration.adminSocketPath, node: node, peers: peers.administration, version: softwareVersion,
       group: group, log: log, samples: { edge.samples() })
@@ -73,98 +82,88 @@ final class NodeService: Sendable {
   /// Starts everything and returns the port that is bound. Peers come first, so that a client's first message
   /// finds its route; the public port comes last.
   func start() async throws -> Int {
+    do {
+      // Before the first write of the node, and after certificate and keys were found good: a start that
+      // fails over a mistyped name must not leave that name in a new store.
+      try claim(store, for: configuration, node.identity.id)
+    } catch {
+      try? store.close()
+      throw error
+    }
     blocking.start()
     node.start()
     do {
-      try await peers.apply()
+      try await peers.load()
       federation.start()
       try await admin.start()
-      return try await listener.start()
+      let port = try await listener.start()
+      watchCertificates()
+      checkDescriptors()
+      return port
     } catch {
-      await stop()
-      throw Self.explain(error, configuration)
+      // Nothing was served yet, so there is nothing to say about the end but why.
+      await takeDown(by: .now + .seconds(1))
+      throw startFailure(error, configuration)
     }
   }
 
-  private static func explain(_ error: any Error, _ configuration: NodeConfiguration) -> Failure {
-    switch error {
-    case let error as Failure: error
-    case let error as AdminSocketError:
-      Failure(.cannotCreate, "the admin socket \(configuration.adminSocketPath) cannot be opened: \(error)")
-    case let error as IOError where error.errnoCode == EADDRINUSE:
-      Failure(
-        .unavailable, "something listens on \(configuration.listen) already",
-        hint: "change `listen` in [node]")
-    case let error as IOError where error.errnoCode == EACCES:
-      Failure(
-        .notAllowed, "\(configuration.listen) may not be bound", hint: "ports below 1024 need a capability")
-    default: Failure(.failed, "the node could not start: \(type(of: error))")
+  private func watchCertificates() {
+    group.any().scheduleRepeatedTask(initialDelay: .zero, delay: .hours(CertificateWatch.checkHours)) {
+      [certificates, log, clock] _ in certificates.warn(log, nowMs: clock.nowMs())
+    }
+  }
+
+  /// Raises the soft limit of open files to what the configured connections need, and warns when the hard
+  /// limit does not allow it: connections would be refused later, at the worst of times.
+  private func checkDescriptors() {
+    var limit = rlimit()
+    let kind = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+    let needed = rlim_t(
+      configuration.limits.webSocketConnectionsMax + HTTPLimits.foreignConnectionsReserved
+        + Self.descriptorsBesides)
+    guard getrlimit(kind, &limit) == 0, limit.rlim_cur < needed else { return }
+    limit.rlim_cur = min(needed, limit.rlim_max)
+    if setrlimit(kind, &limit) == 0, limit.rlim_cur >= needed { return }
+    log.warning(
+      "the limit of open files is below what the configured connections need",
+      metadata: ["limit": "\(limit.rlim_cur)", "needed": "\(needed)"])
+  }
+
+  /// Takes a certificate that was renewed on the disk for new connections; open ones stay as they are.
+  func reloadCertificate() {
+    do throws(Failure) {
+      try tls.reload()
+      log.info("certificate reloaded")
+      certificates.warn(log, nowMs: clock.nowMs())
+    } catch {
+      log.error(
+        "the certificate was not reloaded, the old one stays", metadata: ["reason": "\(error.message)"])
     }
   }
 
   /// Stops in the order in which work flows: no new work, what is queued committed, goodbyes, the store
-  /// closed. Bounded by the configured drain time.
+  /// closed. All of it together is bounded by the configured drain time.
   func stop() async {
     log.info("stopping")
-    let bound = TimeAmount(configuration.limits.drainTime)
+    let deadline = ContinuousClock.now + configuration.limits.drainTime
     await listener.drain()
-    await federation.stop(within: bound)
-    await admin.stop()
+    await takeDown(by: deadline)
+    log.info("stopped")
+  }
+
+  private func takeDown(by deadline: ContinuousClock.Instant) async {
+    await federation.stop(within: .left(until: deadline))
+    await admin.stop(within: .left(until: deadline))
     node.stop()
     try? store.close()
     try? await blocking.shutdownGracefully()
     try? await group.shutdownGracefully()
-    log.info("stopped")
   }
 }
 
-private func openStore(_ configuration: NodeConfiguration, synchronous: Synchronous) throws -> Store {
-  do {
-    try FileManager.default.createDirectory(
-      atPath: configuration.dataDirectory, withIntermediateDirectories: true,
-      attributes: [.posixPermissions: 0o700])
-  } catch { throw Failure(.cannotCreate, "\(configuration.dataDirectory) cannot be created") }
-  let path = (configuration.dataDirectory as NSString).appendingPathComponent("node.db")
-  do throws(StoreError) {
-    return try Store(path: path, options: StoreOptions(synchronous: synchronous))
-  } catch {
-    switch error {
-    case .locked:
-      throw Failure(
-        .unavailable, "another process has \(configuration.dataDirectory) open", hint: "stop it first")
-    case .schemaTooNew:
-      throw Failure(.configuration, "\(path) was written by a newer version", hint: "upgrade engram-node")
-    case .full: throw Failure(.ioError, "the disk of \(configuration.dataDirectory) is full")
-    default: throw Failure(.ioError, "\(path) cannot be opened: \(error)")
-    }
-  }
-}
-
-/// The two TLS contexts: the public port's, and the one we dial peers with. Both show the same certificate.
-private struct TLSSides {
-  let server: TLSContextBox
-  let client: TLSContextBox
-
-  init(_ configuration: NodeConfiguration, trust: TrustStore) throws {
-    let identity = TLSConfiguration.Identity(
-      certificateChainPath: configuration.certificatePath, keyPath: configuration.privateKeyPath)
-    let federation = FederationService.applicationProtocol
-    do throws(TLSSetupError) {
-      server = TLSContextBox(
-        try TLSContext(
-          .server(
-            identity: identity, applicationProtocols: [federation, Listener.httpProtocol],
-            defaultProtocol: Listener.httpProtocol, clientCertificateRequired: [federation],
-            verifier: trust.verifier)))
-      client = TLSContextBox(
-        try TLSContext(
-          .client(identity: identity, applicationProtocols: [federation], verifier: trust.verifier)))
-    } catch {
-      throw Failure(
-        .configuration, "the certificate or its key cannot be used: \(error)",
-        hint: error == .privateKeyExposed
-          ? "chmod 600 \(configuration.privateKeyPath)" : "see certificate and private_key in [node]")
-    }
+extension TimeAmount {
+  fileprivate static func left(until deadline: ContinuousClock.Instant) -> TimeAmount {
+    TimeAmount(max(.zero, ContinuousClock.now.duration(to: deadline)))
   }
 }
 
@@ -201,7 +200,11 @@ extension ListenerSettings {
       case .off: .off
       case .open: .open
       }
-    drainTimeout = TimeAmount(configuration.limits.drainTime)
+    // The last quarter is for goodbyes to peers. Before it a connection that was cut may take two seconds to
+    // end (`TLSLimits.shutdownTimeout`); of less than three in all, a quarter is for requests, and it takes
+    // longer.
+    let bound = configuration.limits.drainTime
+    drainTimeout = TimeAmount(max(bound / 4, bound * 3 / 4 - .seconds(2)))
   }
 }
 

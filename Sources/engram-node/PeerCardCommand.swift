@@ -25,19 +25,25 @@ struct PeerCardCommand: AsyncParsableCommand {
       """)
 
   @OptionGroup var source: ConfigurationOption
+  @OptionGroup var identity: PassphraseOption
+
+  @Flag(help: "A card is JSON either way; errors are too then.")
+  var json = false
 
   func run() async throws {
     try await reporting {
       let configuration = try source.load()
-      guard let pem = FileManager.default.contents(atPath: configuration.authorityPath) else {
-        throw Failure(.configuration, "\(configuration.authorityPath) cannot be read: \(systemError())")
+      let authority = try readText(configuration.authorityPath, "the authority", .configuration)
+      let key = try loadIdentity(configuration, passphraseFile: identity.passphraseFile)
+      let endpoint = configuration.advertise ?? configuration.listen
+      if endpoint.port == 0 || ["0.0.0.0", "::"].contains(endpoint.host) {
+        writeError("note: \(endpoint) is not an address that others can dial")
+        writeError("hint: set `advertise` in [node], or let the other side give --endpoint to `peer add`")
       }
-      let key = try loadIdentity(configuration, passphraseFile: source.passphraseFile)
       printJSON(
         PeerCard(
-          name: configuration.name.text,
-          endpoint: (configuration.advertise ?? configuration.listen).description,
-          nodeId: NodeID(key.publicKey).description, caPem: String(decoding: pem, as: UTF8.self)))
+          name: configuration.name.text, endpoint: endpoint.description,
+          nodeId: NodeID(key.publicKey).description, caPem: authority))
     }
   }
 }
@@ -46,10 +52,6 @@ struct ConfigurationOption: ParsableArguments {
   @Option(help: "The node's configuration.", completion: .file(extensions: ["toml"]))
   var config = "federation.toml"
 
-  @Option(
-    help: "The file with the identity key's passphrase, if `init` was given one.", completion: .file())
-  var passphraseFile: String?
-
   func load() throws -> NodeConfiguration {
     do {
       return try NodeConfiguration.load(path: config, environment: ProcessInfo.processInfo.environment)
@@ -57,15 +59,23 @@ struct ConfigurationOption: ParsableArguments {
   }
 }
 
+struct PassphraseOption: ParsableArguments {
+  @Option(
+    help: "The file with the identity key's passphrase, if `init` was given one.", completion: .file())
+  var passphraseFile: String?
+}
+
 func loadIdentity(_ configuration: NodeConfiguration, passphraseFile: String?) throws -> SigningKey {
   let path = configuration.identityKeyPath
-  guard let data = FileManager.default.contents(atPath: path) else {
-    throw Failure(.configuration, "the identity key \(path) cannot be read: \(systemError())")
+  let file: SecretBytes
+  do throws(UnreadableSecret) { file = try SecretBytes.read(path: path) } catch {
+    throw Failure(
+      .configuration, "the identity key \(path) \(SystemFailure(code: error.errno).sentence)",
+      hint: "`identity_key` in [node] names it; only a backup brings a lost one back")
   }
   let passphrase = try passphraseFile.map { try readPassphrase($0) }
   do throws(KeyFileError) {
-    let text = String(decoding: data, as: UTF8.self)
-    return SigningKey(seed: try KeyFile.decode(text, kind: nodeKeyKind, passphrase: passphrase))
+    return SigningKey(seed: try KeyFile.decode(file, kind: nodeKeyKind, passphrase: passphrase))
   } catch {
     switch error {
     case .passphraseNeeded:

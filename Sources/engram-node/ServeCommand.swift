@@ -11,12 +11,17 @@ struct ServeCommand: AsyncParsableCommand {
     discussion: """
       Listens for clients and peers on one port, and for `engram-node admin` on a Unix socket. On SIGTERM it \
       stops taking new work, commits what is queued, says goodbye to peers, and ends within the configured \
-      drain time. Standard error carries the log; once the node listens, standard output says where.
+      drain time; a second signal ends it at once. On SIGHUP it reads its TLS certificate again. Standard \
+      error carries the log; once the node listens, standard output says where.
 
         engram-node serve --config federation.toml
       """)
 
   @OptionGroup var source: ConfigurationOption
+  @OptionGroup var identity: PassphraseOption
+
+  @Flag(help: ArgumentHelp("Errors as JSON.", visibility: .hidden))
+  var json = false
 
   @Option(
     help: ArgumentHelp(
@@ -30,19 +35,43 @@ struct ServeCommand: AsyncParsableCommand {
       umask(0o077)
       // A peer that goes away while we write is an error of that connection, not the end of the process.
       signal(SIGPIPE, SIG_IGN)
-      let configuration = try source.load()
       guard let synchronous = ["full": Synchronous.full, "normal": .normal][synchronous] else {
-        throw Failure(.configuration, "--synchronous is full or normal")
+        throw Failure(.usage, "--synchronous is full or normal")
       }
-      let key = try loadIdentity(configuration, passphraseFile: source.passphraseFile)
+      let configuration = try source.load()
+      let key = try loadIdentity(configuration, passphraseFile: identity.passphraseFile)
       let service = try NodeService(
         configuration, configPath: source.config, identity: key, synchronous: synchronous)
       let port = try await service.start()
-      print("engram-node \(configuration.name) listens on \(configuration.listen.host):\(port)")
+      let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint, .sighup)
+      let host = configuration.listen.host
+      print("engram-node \(configuration.name) listens on \(host.contains(":") ? "[\(host)]" : host):\(port)")
       fflush(nil)
-      for await _ in await UnixSignalsSequence(trapping: .sigterm, .sigint) { break }
-      // Trapping ended with the loop: a second signal ends the process at once.
-      await service.stop()
+      await untilStopped(service, signals)
     }
+  }
+
+  /// Returns once the node has stopped after a first signal. A second one ends the process where it stands:
+  /// what was acknowledged is on the disk already.
+  private func untilStopped(_ service: NodeService, _ signals: UnixSignalsSequence) async {
+    let (stopping, asked) = AsyncStream.makeStream(of: Never.self)
+    let watch = Task {
+      var isStopping = false
+      for await signal in signals {
+        if signal == .sighup {
+          service.reloadCertificate()
+        } else if isStopping {
+          writeError("engram-node: ended by a second signal")
+          // As a shell reports a process that a signal ended.
+          _exit(128 + (signal == .sigint ? SIGINT : SIGTERM))
+        } else {
+          isStopping = true
+          asked.finish()
+        }
+      }
+    }
+    for await _ in stopping {}
+    await service.stop()
+    watch.cancel()
   }
 }

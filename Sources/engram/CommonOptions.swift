@@ -1,6 +1,7 @@
 internal import ArgumentParser
 internal import EngramClient
 internal import Foundation
+internal import Glibc
 
 /// What every command takes.
 struct CommonOptions: ParsableArguments {
@@ -65,18 +66,28 @@ struct Passphrase {
     if let path { return try read(path) }
     let first = try Terminal.ask("passphrase for the new key file: ")
     guard try Terminal.ask("the same again: ") == first else {
-      throw ValidationError("the two passphrases differ")
+      throw CommandFailure(.usage, name: "passphrases-differ", "the two passphrases differ")
     }
     guard !first.isEmpty else {
-      throw ValidationError("an empty passphrase protects nothing; say --no-passphrase")
+      throw CommandFailure(
+        .usage, name: "passphrase-empty", "an empty passphrase protects nothing",
+        hint: "--no-passphrase leaves the key file without one")
     }
     return first
   }
 
   private func read(_ path: String) throws -> String {
-    guard let text = try? String(contentsOfFile: path, encoding: .utf8),
-      let line = text.split(separator: "\n", omittingEmptySubsequences: false).first, !line.isEmpty
-    else { throw ValidationError("the passphrase file cannot be read, or its first line is empty") }
+    let file = open(path, O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else {
+      throw CommandFailure(
+        .usage, name: "passphrase-file", "the passphrase file \(path) \(systemSentence(errno))")
+    }
+    let handle = FileHandle(fileDescriptor: file, closeOnDealloc: true)
+    let text = (try? handle.read(upToCount: 64 << 10)).map { String(decoding: $0, as: UTF8.self) } ?? ""
+    guard let line = text.split(separator: "\n", omittingEmptySubsequences: false).first, !line.isEmpty else {
+      throw CommandFailure(
+        .usage, name: "passphrase-file", "the first line of the passphrase file \(path) is empty")
+    }
     return String(line)
   }
 }

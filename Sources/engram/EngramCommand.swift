@@ -27,6 +27,9 @@ struct EngramCommand: AsyncParsableCommand {
          7  sent, but --wait-processed saw a device fail or ran out of time
         64  the command line or an input is wrong
 
+      Errors go to standard error: a sentence, and a hint where there is something to do; with --json one
+      object, {"error":{"code":…,"hint":…,"message":…,"name":…}}.
+
       Completion for your shell: engram --generate-completion-script bash (zsh, fish).
       """,
     version: engramVersion,
@@ -46,10 +49,17 @@ struct EngramCommand: AsyncParsableCommand {
         try command.run()
       }
     } catch let error as EngramError {
-      report(error)
+      report(ErrorForm(error))
       exit(withError: ExitCode(ExitStatus(error).rawValue))
+    } catch let failure as CommandFailure {
+      report(failure.form)
+      exit(withError: ExitCode(failure.status.rawValue))
     } catch {
-      exit(withError: error)
+      // Help and the version are no errors, and what a command has said itself is not said again.
+      let isUsage = !(error is ExitCode) && exitCode(for: error) == .validationFailure
+      guard wantsJSON, isUsage else { exit(withError: error) }
+      report(ErrorForm(name: "usage", message(for: error), hint: "--help shows what there is"))
+      exit(withError: ExitCode.validationFailure)
     }
   }
 }

@@ -77,7 +77,9 @@ struct HistoryForm: Encodable {
 
   /// A message in its thread: indented by what it answers.
   var fullText: String {
-    var lines = ["\(from)  \(timeText(createdMs))  \(type)  \(priority)  \(state ?? "-")", "id: \(envelopeID)"]
+    var lines = [
+      "\(from)  \(timeText(createdMs))  \(type)  \(priority)  \(state ?? "-")", "id: \(envelopeID)",
+    ]
     lines += labels.sorted { $0.key < $1.key }.map { "label: \($0.key)=\(Terminal.printable($0.value))" }
     if parentMissing == true { lines.append("answers \((replyTo ?? "").prefix(16))…, which is not here") }
     for quote in quotes {

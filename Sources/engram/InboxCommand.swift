@@ -43,7 +43,7 @@ struct InboxCommand: AsyncParsableCommand {
   }
 
   func run() async throws {
-    if let out, mkdir(out, 0o700) != 0, errno != EEXIST { throw ValidationError("\(out): cannot be made") }
+    if let out, mkdir(out, 0o700) != 0, errno != EEXIST { throw unwritable(out) }
     let limit = max ?? .max
     try await common.withClient { client in
       var shown = 0
@@ -82,20 +82,25 @@ struct InboxCommand: AsyncParsableCommand {
   }
 }
 
+private func unwritable(_ path: String) -> CommandFailure {
+  CommandFailure(
+    .failed, name: "file", "\(path) \(systemSentence(errno))", hint: "--out names a folder; nothing was lost")
+}
+
 /// Temporary name, fsync, rename, fsync of the folder: after this a power cut leaves the whole file.
 private func writeDurably(_ bytes: [UInt8], to path: String) throws {
   let temporary = path + ".part"
   let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-  guard descriptor >= 0 else { throw ValidationError("\(temporary): cannot be written") }
+  guard descriptor >= 0 else { throw unwritable(temporary) }
   defer { close(descriptor) }
   var offset = 0
   while offset < bytes.count {
     let count = bytes[offset...].withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
-    guard count > 0 else { throw ValidationError("\(temporary): cannot be written") }
+    guard count > 0 else { throw unwritable(temporary) }
     offset += count
   }
   guard fsync(descriptor) == 0, rename(temporary, path) == 0 else {
-    throw ValidationError("\(path): cannot be written")
+    throw unwritable(path)
   }
   let folder = open(
     String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)]), O_RDONLY | O_DIRECTORY | O_CLOEXEC)

@@ -45,9 +45,17 @@ struct InitCommand: AsyncParsableCommand {
 
   func run() async throws {
     let passphrase = noPassphrase ? nil : try Passphrase(file: common.passphraseFile).chosen()
-    let client = try await EngramClient.register(
-      home: common.homePath, node: node, caFile: ca, invite: invite, passphrase: passphrase,
-      nodeName: nodeName)
+    let client: EngramClient
+    do {
+      client = try await EngramClient.register(
+        home: common.homePath, node: node, caFile: ca, invite: invite, passphrase: passphrase,
+        nodeName: nodeName)
+    } catch let error as EngramError where error.kind != .badInput {
+      if !common.json {
+        Terminal.note("note: nothing was registered; `engram init` may be run again with the same home")
+      }
+      throw error
+    }
     let account = client.whoami()
     await client.close()
     if passphrase == nil {

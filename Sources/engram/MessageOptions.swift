@@ -66,10 +66,7 @@ struct MessageOptions: ParsableArguments {
     guard let file else {
       return [UInt8](try FileHandle.standardInput.read(upToCount: bytesMax) ?? Data())
     }
-    guard let handle = FileHandle(forReadingAtPath: file) else {
-      throw ValidationError("\(file): cannot be read")
-    }
-    return [UInt8](try handle.read(upToCount: bytesMax) ?? Data())
+    return try readWhole(file, bytesMax: bytesMax, hint: "--file names the body")
   }
 }
 

@@ -1,6 +1,7 @@
 internal import ArgumentParser
 internal import EngramClient
 internal import Foundation
+internal import Glibc
 
 /// One JSON object per line, keys in snake_case and sorted.
 func jsonLine(_ value: some Encodable) throws -> String {
@@ -15,20 +16,55 @@ func timeText(_ ms: UInt64) -> String {
   Date(timeIntervalSince1970: Double(ms) / 1_000).formatted(.iso8601)
 }
 
-/// Prints an error the way every command does.
-func report(_ error: EngramError) {
+/// Prints an error the way every command does: for people, or as one JSON object when the command line asks
+/// for JSON.
+func report(_ error: ErrorForm) {
+  struct Wrapped: Encodable { let error: ErrorForm }
+  if wantsJSON, let line = try? jsonLine(Wrapped(error: error)) {
+    return Terminal.note(String(line.dropLast()))
+  }
   let code = error.code == 0 ? error.name : "\(error.name), \(error.code)"
   Terminal.note("error: \(error.message) (\(code))")
   if let hint = error.hint { Terminal.note("hint: \(hint)") }
 }
+
+/// Looked up in the words themselves: a command line that cannot be parsed has no options yet.
+let wantsJSON = CommandLine.arguments.dropFirst().prefix { $0 != "--" }.contains("--json")
 
 struct ErrorForm: Encodable {
   let code: UInt16
   let name: String
   let message: String
   let hint: String?
+
   init(_ error: EngramError) {
     (code, name, message, hint) = (error.code, error.name, error.message, error.hint)
+  }
+
+  init(name: String, _ message: String, hint: String? = nil) {
+    (code, self.name, self.message, self.hint) = (0, name, message, hint)
+  }
+}
+
+/// What a command finds wrong while it runs, before or after the library: files, passphrases, the terminal.
+struct CommandFailure: Error {
+  let status: ExitStatus
+  let form: ErrorForm
+
+  init(_ status: ExitStatus, name: String, _ message: String, hint: String? = nil) {
+    (self.status, form) = (status, ErrorForm(name: name, message, hint: hint))
+  }
+}
+
+/// Why a file cannot be used, as the end of a sentence that begins with its path.
+func systemSentence(_ code: Int32) -> String {
+  switch code {
+  case ENOENT: "does not exist"
+  case EISDIR: "is a folder"
+  case EACCES, EPERM: "may not be opened by this user"
+  case ENOTDIR: "cannot be there: a part of the path is not a folder"
+  case ENOSPC, EDQUOT: "does not fit: the disk is full"
+  default: "cannot be used: \(String(cString: strerror(code)))"
   }
 }
 

@@ -90,8 +90,13 @@ func showSent(
     if let id = sent.envelopeID { try Terminal.write("envelope: \(id)\n") }
     for receipt in receipts { try Terminal.write("  " + ReceiptForm(receipt).line) }
   }
-  if let reason { report(reason) }
-  if isProcessed == false { Terminal.note("error: not every device has processed it (yet)") }
+  if let reason { report(ErrorForm(reason)) }
+  if isProcessed == false {
+    report(
+      ErrorForm(
+        name: "not-processed", "not every device has processed it yet, or one could not",
+        hint: "`engram receipts \(sent.messageID)` shows how far it is"))
+  }
   return status
 }
 

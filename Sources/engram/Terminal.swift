@@ -1,4 +1,3 @@
-internal import ArgumentParser
 internal import Foundation
 internal import Glibc
 
@@ -14,7 +13,10 @@ enum Terminal {
     while offset < bytes.count {
       let count = bytes[offset...].withUnsafeBytes { Glibc.write(STDOUT_FILENO, $0.baseAddress, $0.count) }
       if count < 0, errno == EINTR { continue }
-      guard count > 0 else { throw OutputError() }
+      guard count > 0 else {
+        throw CommandFailure(
+          .failed, name: "output", "standard output cannot be written: nothing was acknowledged for it")
+      }
       offset += count
     }
   }
@@ -22,9 +24,9 @@ enum Terminal {
   /// Asks without echo.
   static func ask(_ prompt: String) throws -> String {
     guard isatty(STDIN_FILENO) == 1 else {
-      throw ValidationError(
-        "no terminal to ask for the passphrase on; set ENGRAM_PASSPHRASE_FILE or --passphrase-file"
-      )
+      throw CommandFailure(
+        .usage, name: "no-terminal", "there is no terminal to ask for the passphrase on",
+        hint: "set ENGRAM_PASSPHRASE_FILE, or give --passphrase-file")
     }
     FileHandle.standardError.write(Data(prompt.utf8))
     var settings = termios()
@@ -38,7 +40,7 @@ enum Terminal {
       note("")
     }
     guard let line = readLine(strippingNewline: true) else {
-      throw ValidationError("no passphrase was given")
+      throw CommandFailure(.usage, name: "passphrase-empty", "no passphrase was given")
     }
     return line
   }
@@ -58,9 +60,4 @@ enum Terminal {
     }
     return String(out)
   }
-}
-
-/// Standard output is gone: the reader went away or the disk behind it is full.
-struct OutputError: Error, CustomStringConvertible {
-  var description: String { "standard output cannot be written" }
 }

@@ -6,9 +6,9 @@ struct TrustCommand: AsyncParsableCommand {
     commandName: "trust",
     abstract: "Show or approve a correspondent's identity.",
     discussion: """
-      Prints the safety number of the two of you. Compare it over another channel, by voice or on paper:
-      if both
-      sides see the same twelve groups, nobody stands in between, your own node included. Then approve it.
+      Prints the safety number of the two of you. Compare it over another channel, by voice or on paper: if
+      both sides see the same twelve groups, nobody stands in between, your own node included. Then approve
+      it.
 
       When somebody's identity key has changed, messages to and from them are held until it is approved.
 

@@ -52,6 +52,48 @@ struct RegistrationTests {
     #expect(client.address == "carol@acme.example", "control")
   }
 
+  @Test("a request that another node never answered does not stand in the way of the right one")
+  func otherNode() async throws {
+    let path = try home("alice")
+    let transport = world.globex.transport
+    let losing = NodeTransport(
+      exchange: { request in
+        guard request.path.hasSuffix("register") else { return try await transport.exchange(request) }
+        throw EngramError(.unreachable, name: "unreachable", "lost")
+      }, realtime: transport.realtime, close: transport.close)
+    var registrar = world.registrar(path)
+    registrar.authority = Array("globex".utf8)
+    await #expect(throws: EngramError.self) {
+      try await registrar.run(invite: world.globex.invite("alice"), transport: losing)
+    }
+    registrar.authority = Array("acme".utf8)
+    let client = try await registrar.run(invite: world.acme.invite("alice"), transport: world.acme.transport)
+    #expect(client.address == "alice@acme.example")
+    #expect(try String(contentsOfFile: path + "/ca.pem", encoding: .utf8) == "acme")
+    await client.close()
+    // The control: once it is answered, nothing of it is replaced any more.
+    registrar.authority = Array("other".utf8)
+    await #expect(throws: EngramError.self) {
+      try await registrar.run(invite: world.globex.invite("alice"), transport: transport)
+    }
+    #expect(try String(contentsOfFile: path + "/ca.pem", encoding: .utf8) == "acme")
+  }
+
+  @Test("before the node has said who it is, nothing is written")
+  func nothingWritten() async throws {
+    let path = world.folder + "/nobody"
+    let silent = NodeTransport(
+      exchange: { _ in throw EngramError(.untrusted, name: "node-not-trusted", "not vouched for") },
+      realtime: world.acme.transport.realtime, close: {})
+    await #expect(throws: EngramError.self) {
+      try await world.registrar(path).run(invite: world.acme.invite("alice"), transport: silent)
+    }
+    #expect(!FileManager.default.fileExists(atPath: path))
+    _ = try await world.registrar(path).run(
+      invite: world.acme.invite("alice"), transport: world.acme.transport)
+    #expect(FileManager.default.fileExists(atPath: path), "control")
+  }
+
   @Test("a home that has an account is not registered twice")
   func twice() async throws {
     let client = try await world.register("alice", at: world.acme)

@@ -48,6 +48,59 @@ struct PeerFileTests {
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path + "/peers.d") == [])
   }
 
+  /// The same file, as somebody in the working folder may name it.
+  private func relative(_ path: String) -> String {
+    let ups = FileManager.default.currentDirectoryPath.split(separator: "/").map { _ in ".." }
+    return ups.joined(separator: "/") + path
+  }
+
+  @Test("a peer that was added through a relative path is read back, from wherever the node is started")
+  func relativeConfiguration() throws {
+    let folder = try ConfigurationFolder()
+    let main = relative(folder.main)
+    try #require(FileManager.default.fileExists(atPath: main) && !main.hasPrefix("/"))
+    let path = try PeerFile.writeAuthority("PEM\n", of: NodeName("b.example"), beside: main)
+    try PeerFile.write(try peer("b.example", authority: path), beside: main)
+    let expected = folder.path + "/peers.d/b.example.pem"
+    #expect(path == expected)
+    #expect(try folder.load().peers.map(\.authorityPath) == [expected])
+    #expect(try NodeConfiguration.load(path: main).peers.map(\.authorityPath) == [expected])
+    let file = folder.path + "/peers.d/b.example.toml"
+    let text = try String(contentsOfFile: file, encoding: .utf8)
+    #expect(text.contains("ca = \"b.example.pem\""))
+    // The control: a path that starts at the working folder is read from peers.d, and is not there.
+    let spoiled = text.replacing("b.example.pem", with: relative(path).replacing("../", with: ""))
+    try Data(spoiled.utf8).write(to: URL(fileURLWithPath: file))
+    #expect(try !FileManager.default.fileExists(atPath: folder.load().peers[0].authorityPath))
+  }
+
+  @Test("a change of a peer's files can be undone, byte for byte")
+  func restoring() throws {
+    let folder = try ConfigurationFolder()
+    let name = try NodeName("b.example")
+    let none = PeerFile.contents(of: name, beside: folder.main)
+    let path = try PeerFile.writeAuthority("PEM\n", of: name, beside: folder.main)
+    try PeerFile.write(try peer("b.example", authority: path), beside: folder.main)
+    let first = PeerFile.contents(of: name, beside: folder.main)
+    _ = try PeerFile.writeAuthority("other\n", of: name, beside: folder.main)
+    try PeerFile.write(try peer("b.example", number: 2, authority: path), beside: folder.main)
+    #expect(PeerFile.contents(of: name, beside: folder.main) != first, "control")
+    try PeerFile.restore(first, of: name, beside: folder.main)
+    #expect(PeerFile.contents(of: name, beside: folder.main) == first)
+    #expect(try folder.load().peers.map(\.nodeID.description) == [nodeID(0)])
+    try PeerFile.restore(none, of: name, beside: folder.main)
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path + "/peers.d") == [])
+  }
+
+  @Test("the place of each peer is known, for messages about it")
+  func places() throws {
+    let folder = try ConfigurationFolder(ConfigurationFolder.minimal + peerTable("b.example", number: 1))
+    try folder.write("peers.d/c.example.toml", "\n" + peerTable("c.example"))
+    let places = try folder.load().peerPlaces
+    #expect(places[try NodeName("b.example")] == folder.main + ":5")
+    #expect(places[try NodeName("c.example")] == folder.path + "/peers.d/c.example.toml:2")
+  }
+
   @Test("writing a peer again replaces it, and removing it leaves nothing")
   func replaceAndRemove() throws {
     let folder = try ConfigurationFolder()

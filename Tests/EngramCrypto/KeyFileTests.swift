@@ -12,26 +12,38 @@ struct KeyFileTests {
     return SecretBytes(consuming: &bytes)
   }
 
+  private func file(_ text: String) -> SecretBytes {
+    var bytes = Array(text.utf8)
+    return SecretBytes(consuming: &bytes)
+  }
+
+  private func encoded(_ passphrase: [UInt8]?) throws -> String {
+    let file = try KeyFile.encode(secret(), kind: "test", passphrase: passphrase)
+    return file.withUnsafeBytes { String(decoding: $0, as: UTF8.self) }
+  }
+
   private func outcome(_ text: String, kind: String = "test", passphrase: [UInt8]?) -> KeyFileError? {
     do throws(KeyFileError) {
-      let secret = try KeyFile.decode(text, kind: kind, passphrase: passphrase)
+      let secret = try KeyFile.decode(file(text), kind: kind, passphrase: passphrase)
       return secret.withUnsafeBytes { Array($0) } == Array(1...32) ? nil : .malformed
     } catch { return error }
   }
 
   @Test("a clear key file comes back, and says that it is not encrypted")
   func clear() throws {
-    let text = try KeyFile.encode(secret(), kind: "test", passphrase: nil)
-    #expect(!KeyFile.isEncrypted(text))
+    let text = try encoded(nil)
+    let isEncrypted = KeyFile.isEncrypted(file(text))
+    #expect(!isEncrypted)
     #expect(outcome(text, passphrase: nil) == nil)
     #expect(outcome(text, kind: "other", passphrase: nil) == .wrongKind)
   }
 
   @Test("an encrypted key file opens with its passphrase alone, and not after a change of any line")
   func encrypted() throws {
-    let text = try KeyFile.encode(secret(), kind: "test", passphrase: passphrase)
+    let text = try encoded(passphrase)
     let lines = text.split(separator: "\n").map(String.init)
-    #expect(KeyFile.isEncrypted(text))
+    let isEncrypted = KeyFile.isEncrypted(file(text))
+    #expect(isEncrypted)
     #expect(outcome(text, passphrase: passphrase) == nil, "control")
     #expect(outcome(text, passphrase: nil) == .passphraseNeeded)
     #expect(outcome(text, passphrase: Array("correct house".utf8)) == .wrongPassphrase)

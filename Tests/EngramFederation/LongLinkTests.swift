@@ -26,7 +26,8 @@ struct LongLinkTests {
         request: query.request, code: .none, answer: signed([bob.bundle()], for: bob, by: federation)
       ).encoded())
     #expect(try await found.value == signed([bob.bundle()], for: bob, by: federation))
-    // The control: when its second link gives way as well, the question has failed, and a third hears nothing.
+    // The control: when its second link gives way as well, the question has failed, and a third hears
+    // nothing.
     let carol = try TestDevice("carol@globex.example")
     let lost = Task { try await answer { node.directoryAnswer(carol.address, completion: $0) } }
     #expect(await eventually { second.frames.count { $0.type == FrameType.directoryQuery.rawValue } == 2 })

@@ -141,7 +141,7 @@ struct AdminSocketTests {
         }
         let refused = try await add("globex.example", "nothing")
         #expect(refused.status == 400)
-        #expect(refused.json["hint"] as? String == "ca_pem holds no certificate")
+        #expect(refused.json["detail"] as? String == "ca_pem holds no certificate")
         #expect(try await add("Globex", "BEGIN CERTIFICATE").status == 400)
         #expect(try await add("globex.example", "BEGIN CERTIFICATE").status == 201)
         let one = try await ask(path, .get("/admin/v1/peers/globex.example"))

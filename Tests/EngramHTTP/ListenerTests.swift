@@ -60,6 +60,25 @@ struct ListenerTests {
     }
   }
 
+  @Test("clients that take all their connections leave room for a peer")
+  func roomForPeers() async throws {
+    let greeting: ForeignProtocol = { channel, _ in
+      channel.eventLoop.makeCompletedFuture {
+        try channel.pipeline.syncOperations.addHandler(GreetingHandler())
+      }
+    }
+    try await withEdge(settings: { $0.connectionsMax = 1 }, foreign: ["greeting/1": greeting]) { edge in
+      let client = try await edge.connect()
+      #expect(try await client.ask(.get("/healthz")).status == 200)
+      let control = try await edge.connect()
+      try await control.ended()
+      let peer = try await edge.connect(alpn: ["greeting/1"])
+      #expect(try await peer.take(5) == Array("hello".utf8))
+      try await peer.ended()
+      try await client.close()
+    }
+  }
+
   @Test("requests that come together are answered in order on one connection")
   func pipelining() async throws {
     try await withEdge { edge in

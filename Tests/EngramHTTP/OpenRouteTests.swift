@@ -1,4 +1,5 @@
 import EngramCore
+import EngramCrypto
 import EngramSealing
 import NIOCore
 import TestSupport

@@ -83,6 +83,18 @@ struct SendLineTests {
 
 @Suite("fragments of a message")
 struct MessageAssemblyTests {
+  @Test("a mask comes off as RFC 6455 section 5.3 says, whatever the length")
+  func unmasking() {
+    for length in 0..<40 {
+      var data = ByteBuffer(bytes: (0..<(length + 3)).map { UInt8(truncatingIfNeeded: $0 &* 7) })
+      data.moveReaderIndex(forwardBy: 3)
+      let frame = WebSocketFrame(fin: true, opcode: .binary, maskKey: [1, 2, 3, 250], data: data)
+      #expect(frame.payload == frame.unmaskedData)
+      // Control: the mask changes something.
+      #expect(length == 0 || frame.payload != data)
+    }
+  }
+
   private func frame(_ opcode: WebSocketOpcode, _ text: String, fin: Bool) -> WebSocketFrame {
     WebSocketFrame(fin: fin, opcode: opcode, data: ByteBuffer(string: text))
   }

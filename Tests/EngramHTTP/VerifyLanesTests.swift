@@ -66,7 +66,7 @@ struct VerifyLanesTests {
     try await group.shutdownGracefully()
   }
 
-  @Test("other work of the loop comes between turns of sixteen")
+  @Test("other work of the loop comes between turns")
   func turns() async throws {
     let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     let loop = group.next()

@@ -53,7 +53,7 @@ struct DamagedMailboxTests {
     let told = try second.receipts(second.login(alice)).map(\.body)
     #expect(told.map(\.state) == [.failed])
     #expect(told.map(\.code) == [.damagedRow])
-    #expect(second.node.metrics.value(.damagedRows) == 1)
+    #expect(second.node.metrics.value(.damagedRows) >= 1)
   }
 
   @Test("a damaged receipt row is removed, and what is behind it arrives")

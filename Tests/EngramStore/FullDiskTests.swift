@@ -61,13 +61,18 @@ struct FullDiskTests {
     #expect(try store.read { try $0.value("after") } == nil)
   }
 
-  /// `ENGRAM_SMALL_DISK` names a directory on a file system of a few megabytes that may be filled, such as
-  /// `mount -t tmpfs -o size=3m none DIR` makes.
   @Test(
     "on a file system without space the store refuses, reads, and recovers",
-    .enabled(if: ProcessInfo.processInfo.environment["ENGRAM_SMALL_DISK"] != nil))
+    .enabled(if: geteuid() == 0, "it needs root, to mount a small tmpfs"))
   func realDisk() throws {
-    let disk = URL(fileURLWithPath: try #require(ProcessInfo.processInfo.environment["ENGRAM_SMALL_DISK"]))
+    let disk = FileManager.default.temporaryDirectory.appendingPathComponent("engram-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: disk, withIntermediateDirectories: true)
+    try #require(mount("none", disk.path, "tmpfs", 0, "size=3m,mode=0700") == 0, "errno \(errno)")
+    // Detached rather than unmounted: the store may still have its files open.
+    defer {
+      umount2(disk.path, Int32(MNT_DETACH))
+      rmdir(disk.path)
+    }
     let folder = try Folder(in: disk)
     let store = try folder.open()
     let mailbox = try store.write { try $0.deviceMailbox() }

@@ -69,6 +69,34 @@ struct CertificateAuthorityTests {
     #expect(try pki.text("leaf.pem") != first.0 && pki.text("leaf.key") != first.1)
   }
 
+  @Test("a renewed certificate has the old names and a new life; one of another authority is not touched")
+  func renewedNames() async throws {
+    let home = try pki.authority("home")
+    let leaf = try pki.leaf(
+      "leaf", under: "home", dns: ["home.example", "localhost"], ip: ["127.0.0.1", "::1"])
+    func renew(_ authority: CertificateAuthority) throws {
+      try authority.renew(
+        commonName: "home", adding: (dnsNames: ["New.example", "localhost"], ipAddresses: ["10.0.0.1"]),
+        validDays: 7, certificatePath: leaf.certificateChainPath, keyPath: leaf.keyPath)
+    }
+    let before = try TLSCertificate(path: leaf.certificateChainPath)
+    let other = try pki.authority("other")
+    #expect(throws: TLSSetupError.certificateOfOtherAuthority) { try renew(other) }
+    #expect(try TLSCertificate(path: leaf.certificateChainPath).publicKeySHA256 == before.publicKeySHA256)
+    try renew(home)
+    let after = try TLSCertificate(path: leaf.certificateChainPath)
+    #expect(after.publicKeySHA256 != before.publicKeySHA256)
+    #expect(after.dnsNames == ["home.example", "localhost", "new.example"])
+    #expect(after.ipAddresses == ["127.0.0.1", "::1", "10.0.0.1"])
+    let context = try TLSContext(.server(identity: leaf, applicationProtocols: ["http/1.1"]))
+    #expect(context.certificateNotAfterSeconds == after.notAfterSeconds)
+    let days = Double(after.notAfterSeconds) / 86_400 - Date.now.timeIntervalSince1970 / 86_400
+    #expect((6.5...7.5).contains(days) && before.notAfterSeconds > after.notAfterSeconds)
+    let tool = try OpenSSLTool(
+      ["verify", "-x509_strict", "-CAfile", pki.path("home.ca.pem"), pki.path("leaf.pem")], in: pki)
+    #expect(await tool.prints("leaf.pem: OK"))
+  }
+
   @Test("files that do not belong together, or are not there, are refused by name")
   func mismatch() throws {
     try pki.authority("a")

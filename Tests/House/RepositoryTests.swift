@@ -29,6 +29,9 @@ struct RepositoryTests {
   @Test("every @unchecked carries its reason")
   func uncheckedSendable() { expectNone(TextRules.uncheckedSendable) }
 
+  @Test("no value is taken by force")
+  func forcedValues() { expectNone(TextRules.forcedValues) }
+
   @Test("SQL stays in the two stores")
   func straySQL() { expectNone(TextRules.straySQL) }
 

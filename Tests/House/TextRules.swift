@@ -59,6 +59,18 @@ enum TextRules {
     }
   }
 
+  /// `try!` and `!` after a value: bad input would be a crash. Tests may.
+  static func forcedValues(_ file: RepositoryFile) -> [Finding] {
+    guard file.isSwift, !file.path.hasPrefix("Tests/") else { return [] }
+    let source = ScannedSource(file.text)
+    return lines(of: String(decoding: source.code, as: UTF8.self)).enumerated().compactMap { index, line in
+      let form = #"\btry!|[A-Za-z0-9_)\]]!($|[^=])"#
+      guard line.range(of: form, options: .regularExpression) != nil else { return nil }
+      return Finding(
+        path: file.path, line: index + 1, message: "a value is taken by force: handle its absence")
+    }
+  }
+
   /// SQL belongs to the two stores, where the schema is.
   static func straySQL(_ file: RepositoryFile) -> [Finding] {
     guard file.isSwift, !isAboutTheRules(file) else { return [] }

@@ -35,6 +35,17 @@ struct TextRulesTests {
     #expect(TextRules.functionLength(swift("func f() {\n\(body)\n}\n")).map(\.line) == [1])
   }
 
+  @Test("a value taken by force is reported, but not in tests, and not what only looks like it")
+  func forcedValues() {
+    for line in ["a(b!)", "let x = y[0]!.z", "try! f()", "f()!", "x!"] {
+      #expect(TextRules.forcedValues(swift(line + "\n")).map(\.line) == [1], "\(line)")
+      #expect(TextRules.forcedValues(swift(line + "\n", at: "Tests/House/Sample.swift")).isEmpty)
+    }
+    for line in ["a != b", "!a", "a(!b)", "// x!", "\"x!\"", "a!=b"] {
+      #expect(TextRules.forcedValues(swift(line + "\n")).isEmpty, "\(line)")
+    }
+  }
+
   @Test("a requirement of a protocol has no body, and a call of init is no declaration")
   func declarationsWithoutBody() {
     let long = String(repeating: "  let x = 1\n", count: 70)

@@ -95,14 +95,16 @@ struct BadRequestScenarios {
     let acme = try await Organisation.running("acme.example")
     let bystanders = try await Bystanders(of: acme)
     let planner = try await acme.member("planner")
-    let envelope = try? await planner.post(
-      fields(capacity: 17 << 20) {
-        $0.field([UInt8](repeating: 1, count: (16 << 20) + 1))
-      })
-    #expect(envelope == nil || envelope?.status == 413)
-    // The node may close on a body that it will not read; then there is no answer, which is one too.
-    let body = try? await planner.post([UInt8](repeating: 1, count: 25 << 20))
-    #expect(body == nil || body?.status == 413)
+    func batch(_ count: Int) -> [UInt8] {
+      fields(capacity: count + 4) { $0.field([UInt8](repeating: 1, count: count)) }
+    }
+    // The control: what is just as large as allowed is read, and refused for what it holds.
+    let largest = try await planner.send([UInt8](repeating: 1, count: Limits.envelopeBytesMax))
+    #expect(largest.outcome == .refused)
+    let envelope = try await planner.post(batch(Limits.envelopeBytesMax + 1))
+    #expect(envelope.status == 413 && envelope.code == ErrorCode.tooLarge.rawValue, "\(envelope.summary)")
+    let body = try await planner.post([UInt8](repeating: 1, count: 25 << 20))
+    #expect(body.status == 413 && body.code == ErrorCode.tooLarge.rawValue, "\(body.summary)")
     try await bystanders.expectUnharmed(after: "oversized bodies")
   }
 

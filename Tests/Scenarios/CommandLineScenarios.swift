@@ -72,6 +72,38 @@ struct CommandLineScenarios {
     #expect(try await planner.lines("alarms").isEmpty)
   }
 
+  @Test("init with a wrong authority, node or invite leaves a home in which the right ones work")
+  func repeatedInit() async throws {
+    let acme = try await Organisation.running("acme.example")
+    let globex = try await Organisation.running("globex.example")
+    struct Invite: Decodable { let token: String }
+    let invite: Invite = try await acme.admin("--json", "client", "invite", "planner").json()
+    let foreign: Invite = try await globex.admin("--json", "client", "invite", "planner").json()
+    let home = acme.directory.file("planner")
+    func tryInit(_ node: Organisation, ca: Organisation, _ token: String) async throws -> Finished {
+      try await Program.client.run([
+        "init", "--node", "127.0.0.1:\(node.port)", "--ca", ca.authority, "--invite", token,
+        "--no-passphrase", "--home", home,
+      ])
+    }
+    let badToken = try await tryInit(acme, ca: acme, "nonsense")
+    #expect(badToken.exit == .code(64) && badToken.errors.contains("invite"), "\(badToken.errors)")
+    let wrongAuthority = try await tryInit(acme, ca: globex, invite.token)
+    #expect(wrongAuthority.exit == .code(5), "\(wrongAuthority.errors)")
+    #expect(!FileManager.default.fileExists(atPath: home), "the home was touched")
+    let wrongNode = try await tryInit(globex, ca: globex, invite.token)
+    #expect(
+      wrongNode.exit == .code(4) && wrongNode.errors.contains("may be run again"), "\(wrongNode.errors)")
+    let wrongInvite = try await tryInit(acme, ca: acme, foreign.token)
+    #expect(wrongInvite.exit == .code(4), "\(wrongInvite.errors)")
+    _ = try await tryInit(acme, ca: acme, invite.token).expected()
+    let account = try await Program.client.run(["whoami", "--home", home]).expected()
+    #expect(account.contains("planner@acme.example"))
+    // The control: a home that is registered is never taken over.
+    let again = try await tryInit(globex, ca: globex, foreign.token)
+    #expect(again.exit == .code(64) && again.errors.contains("already-registered"), "\(again.errors)")
+  }
+
   @Test("a body comes from standard input or a file, and back, unchanged")
   func bodies() async throws {
     let acme = try await Organisation.running("acme.example")

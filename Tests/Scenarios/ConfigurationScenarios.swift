@@ -97,10 +97,69 @@ struct ConfigurationScenarios {
     #expect(try Data(contentsOf: URL(fileURLWithPath: acme.data + "/keys/node.key")) == before)
     let elsewhere = acme.directory.file("elsewhere")
     let badName = try await Program.node.run(["init", "--name", "Acme", "--dir", elsewhere])
-    #expect(badName.exit == .code(78) && badName.errors.contains("DNS name"))
+    #expect(badName.exit == .code(64) && badName.errors.contains("DNS name"))
     let badListen = try await Program.node.run(
       ["init", "--name", "acme.example", "--dir", elsewhere, "--listen", "7443"])
-    #expect(badListen.exit == .code(78) && badListen.errors.contains("HOST:PORT"))
+    #expect(badListen.exit == .code(64) && badListen.errors.contains("HOST:PORT"))
     #expect(!FileManager.default.fileExists(atPath: elsewhere))
+  }
+
+  @Test("an init that failed leaves nothing behind, and works when it is repeated")
+  func repeatedInitialisation() async throws {
+    let directory = try TemporaryDirectory()
+    let folder = directory.file("node")
+    func start(_ options: [String]) async throws -> Finished {
+      try await Program.node.run(["init", "--name", "acme.example", "--dir", folder] + options)
+    }
+    let wrong: [(options: [String], code: Int32)] = [
+      (["--san", "bad name"], 64), (["--san", "*.acme.example"], 64),
+      (["--advertise", "node.acme.example:0"], 64),
+      (["--passphrase-file", directory.file("none")], 78),
+    ]
+    for (options, code) in wrong {
+      let ended = try await start(options)
+      #expect(ended.exit == .code(code), "\(options): \(ended.errors)")
+      #expect(!FileManager.default.fileExists(atPath: folder), "\(options)")
+    }
+    // Half-way through: the keys can be written, the authority cannot, not even by root.
+    try FileManager.default.createDirectory(atPath: folder + "/data", withIntermediateDirectories: true)
+    try FileManager.default.createSymbolicLink(
+      atPath: folder + "/data/tls", withDestinationPath: "/proc/self")
+    let half = try await start([])
+    #expect(half.exit == .code(73) && half.errors.contains("certificate"), "\(half.errors)")
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder + "/data") == ["tls"])
+    try FileManager.default.removeItem(atPath: folder + "/data/tls")
+    _ = try await start([]).expected()
+    // The control: what belongs to a node is not removed by an init that fails beside it.
+    #expect(try await start([]).exit == .code(73))
+    #expect(FileManager.default.fileExists(atPath: folder + "/data/keys/node.key"))
+    try FileManager.default.removeItem(atPath: folder + "/federation.toml")
+    let orphaned = try await start([])
+    #expect(orphaned.exit == .code(73) && orphaned.errors.contains("was cut off"), "\(orphaned.errors)")
+    #expect(FileManager.default.fileExists(atPath: folder + "/data/keys/node.key"))
+  }
+
+  @Test("a data directory keeps to the node that it was made for")
+  func ownership() async throws {
+    let acme = try await Organisation.running("acme.example")
+    #expect(try await acme.stop() == .code(0))
+    let good = try String(contentsOfFile: acme.config, encoding: .utf8)
+    try Data(good.replacing("name = \"acme.example\"", with: "name = \"other.example\"").utf8)
+      .write(to: URL(fileURLWithPath: acme.config))
+    let renamed = try await Program.node.run(["serve", "--config", acme.config])
+    #expect(renamed.exit == .code(78) && renamed.errors.contains("belongs to the node acme.example"))
+    try Data(good.utf8).write(to: URL(fileURLWithPath: acme.config))
+
+    let other = try await Organisation("globex.example")
+    let key = try Data(contentsOf: URL(fileURLWithPath: acme.data + "/keys/node.key"))
+    let foreign = try Data(contentsOf: URL(fileURLWithPath: other.data + "/keys/node.key"))
+    try foreign.write(to: URL(fileURLWithPath: acme.data + "/keys/node.key"))
+    let exchanged = try await Program.node.run(["serve", "--config", acme.config])
+    #expect(
+      exchanged.exit == .code(78) && exchanged.errors.contains(acme.nodeID.description), "\(exchanged.errors)"
+    )
+    // The control.
+    try key.write(to: URL(fileURLWithPath: acme.data + "/keys/node.key"))
+    try await acme.start()
   }
 }

@@ -105,7 +105,107 @@ struct OperationScenarios {
     }
     #expect(try await acme.status().peers.isEmpty)
     let left = try? FileManager.default.contentsOfDirectory(atPath: acme.folder + "/peers.d")
-    #expect((left ?? []).filter { $0.hasSuffix(".toml") } == [])
+    #expect((left ?? []) == [])
+  }
+
+  @Test("a card that does not fit a pinned peer leaves the peer as it was")
+  func cardsOfPinnedPeers() async throws {
+    let (acme, globex) = try await Organisation.federation()
+    func files() throws -> [String: Data] {
+      let folder = acme.folder + "/peers.d"
+      let names = try FileManager.default.contentsOfDirectory(atPath: folder)
+      return try Dictionary(
+        uniqueKeysWithValues: names.map {
+          ($0, try Data(contentsOf: URL(fileURLWithPath: folder + "/" + $0)))
+        })
+    }
+    let before = try files()
+    let card = try await globex.card()
+    // The same organisation, set up anew: another identity and another authority under the old name.
+    let anew = try await Organisation("globex.example")
+    let newCard = try await anew.card()
+    let spoiled = [
+      card.replacing("BEGIN CERTIFICATE", with: "BEGIN NOTHING"),
+      card.replacing("127.0.0.1:", with: "127.0.0.1-"), newCard,
+    ]
+    for text in spoiled {
+      let added = try await acme.admin("peer", "add", "-", input: text)
+      #expect(added.exit == .code(1), "\(added.output)")
+      #expect(try files() == before)
+    }
+    let refused = try await acme.admin("peer", "add", "-", input: newCard)
+    for words in [globex.nodeID.description, anew.nodeID.description, "--replace"] {
+      #expect(refused.errors.contains(words), "\(refused.errors)")
+    }
+    try await acme.connected(to: globex)
+    _ = try await acme.admin("peer", "add", "-", input: card).expected()
+    #expect(try files() == before, "the same card again changes nothing")
+
+    // The control: asked for by name, the new card takes the old one's place, and survives a restart.
+    _ = try await acme.admin("peer", "add", "-", "--replace", input: newCard).expected()
+    #expect(try files() != before)
+    let isCutOff = try await eventually { try await acme.peer(globex).state != "connected" }
+    #expect(isCutOff)
+    #expect(try await acme.stop() == .code(0))
+    try await acme.start()
+  }
+
+  @Test("a second signal ends a node that still waits for a request")
+  func impatience() async throws {
+    let acme = try await Organisation.running("acme.example", settings: "\n[limits]\ndrain_seconds = 300\n")
+    // Two requests in one write; when the first is counted, the node has the beginning of the second.
+    let link = try await RawLink.connect(to: acme, as: nil, protocols: ["http/1.1"])
+    let half =
+      "POST /api/v1/agents/register HTTP/1.1\r\nHost: x\r\n"
+      + "Content-Type: application/vnd.engram.registration\r\nContent-Length: 100\r\n\r\nhalf"
+    await link.send(raw: Array(("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" + half).utf8))
+    let isCounted = try await eventually {
+      try await acme.metric(#"engram_http_requests_total{method="GET",route="/healthz",status="200"}"#) == 1
+    }
+    #expect(isCounted)
+    acme.running?.send(SIGTERM)
+    let isStopping = await eventually { acme.log.contains("stopping") }
+    #expect(isStopping)
+    #expect(acme.running?.exit == nil, "the half request did not hold it up: the test shows nothing")
+    acme.running?.send(SIGTERM)
+    #expect(await acme.running?.end() == .code(143))
+    await link.close()
+    // The control: with nothing in progress the first signal is enough, and nothing acknowledged was lost.
+    try await acme.start()
+    #expect(try await acme.stop() == .code(0))
+  }
+
+  @Test("a renewed certificate is taken on SIGHUP, without a restart, and one that runs out is warned of")
+  func reload() async throws {
+    let acme = try await Organisation.running("acme.example")
+    func days() async throws -> Double {
+      let left = try await acme.metric(#"engram_certificate_expires_seconds{certificate="node"}"#)
+      return try #require(left) / 86_400
+    }
+    #expect(try await days() > 360)
+    #expect(!acme.log.contains("runs out soon"), "control")
+    let renewed = try await Program.node.run(["renew", "--config", acme.config, "--days", "10", "--json"])
+    struct Report: Decodable {
+      let dnsNames: [String]
+      let ipAddresses: [String]
+    }
+    let report: Report = try renewed.json()
+    #expect(report.dnsNames.contains("acme.example") && report.ipAddresses.contains("127.0.0.1"))
+    #expect(try await days() > 360, "files alone change nothing")
+    acme.running?.send(SIGHUP)
+    let isReloaded = try await eventually { try await days() < 11 }
+    #expect(isReloaded)
+    let isWarned = await eventually { acme.log.contains("a certificate runs out soon") }
+    #expect(isWarned)
+    #expect(acme.running?.exit == nil)
+
+    // A certificate that cannot be used leaves the old one in place.
+    try Data("nothing".utf8).write(to: URL(fileURLWithPath: acme.data + "/tls/node.pem"))
+    acme.running?.send(SIGHUP)
+    let isRefused = await eventually { acme.log.contains("was not reloaded") }
+    #expect(isRefused)
+    #expect(try await days() < 11)
+    #expect(try await acme.stop() == .code(0))
   }
 
   @Test("a disabled client loses its WebSocket at once, and gets no new session")

@@ -18,7 +18,10 @@ struct ProgramScenarios {
   @Test(
     "version, help and completions are there",
     arguments: [
-      (Program.node, [[], ["init"], ["serve"], ["peer-card"], ["admin"], ["admin", "peer", "add"]]),
+      (
+        Program.node,
+        [[], ["init"], ["serve"], ["peer-card"], ["renew"], ["admin"], ["admin", "peer", "add"]]
+      ),
       (Program.client, [[], ["init"], ["send"], ["inbox"], ["trust"], ["receipts"]]),
     ])
   func conveniences(program: Program, commands: [[String]]) async throws {
@@ -54,7 +57,32 @@ struct ProgramScenarios {
     try await acme.start()
     try await expect(0, ["admin", "--config", acme.config, "status"])
     try await expect(1, ["admin", "--config", acme.config, "peer", "status", "globex.example"])
-    try await expect(1, ["admin", "--config", acme.config, "client", "invite", "Not A Name"])
+    try await expect(64, ["admin", "--config", acme.config, "client", "invite", "Not A Name"])
+  }
+
+  @Test("the demo replaces what a demo left, and nothing else")
+  func demoFolder() async throws {
+    let directory = try TemporaryDirectory()
+    let (texts, folder) = (directory.file("texts"), directory.file("demo"))
+    for path in [texts, folder] {
+      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    }
+    for number in 1...3 {
+      try Data(String(repeating: "\(number)", count: 1_000 * number).utf8)
+        .write(to: URL(fileURLWithPath: texts + "/\(number)"))
+    }
+    let arguments = ["--dir", folder, "--from", texts, "--files", "3"]
+    let precious = folder + "/precious"
+    try Data("mine".utf8).write(to: URL(fileURLWithPath: precious))
+    let refused = try await Program.demo.run(arguments)
+    #expect(refused.exit == .code(1) && refused.errors.contains("nothing was removed"), "\(refused.errors)")
+    #expect(try String(contentsOfFile: precious, encoding: .utf8) == "mine")
+    // The control: an empty folder is used, and what the demo put there is replaced.
+    try FileManager.default.removeItem(atPath: precious)
+    for _ in 0..<2 {
+      let ran = try await Program.demo.run(arguments)
+      #expect(try ran.expected().contains("3 of 3 files identical"), "\(ran.output)")
+    }
   }
 
   @Test("an encrypted identity key needs its passphrase")

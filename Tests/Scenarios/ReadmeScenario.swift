@@ -43,7 +43,15 @@ struct ReadmeScenario {
         script.append("for _ in $(seq 300); do \(ask) && break; sleep 0.1; done")
       }
     }
-    return (script + ["kill %1 %2", "wait %1", "wait %2", "trap - EXIT", "echo the end"]).joined(
+    // What was set up by hand has to outlive its processes, started as it stands there.
+    let status = "engram-node admin --config acme/federation.toml status > /dev/null 2>&1"
+    let again = [
+      "engram-node serve --config acme/federation.toml &", "again=$!",
+      "for _ in $(seq 300); do \(status) && break; sleep 0.1; done",
+      "engram-node admin --config acme/federation.toml peer list | sed 's/^/again: /'",
+      "kill $again", "wait $again",
+    ]
+    return (script + ["kill %1 %2", "wait %1", "wait %2"] + again + ["trap - EXIT", "echo the end"]).joined(
       separator: "\n")
   }
 
@@ -60,6 +68,7 @@ struct ReadmeScenario {
       #expect(ended.output.contains(words), "\(words)")
     }
     #expect(ended.output.contains("the report is due on Friday"))
+    #expect(ended.output.contains("again: globex.example"), "the peer is gone after a restart")
     #expect(ended.output.hasSuffix("the end\n"))
   }
 }

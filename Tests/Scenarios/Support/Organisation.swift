@@ -46,8 +46,8 @@ final class Organisation: Sendable {
     let tables = settings.contains("[federation]") ? "" : "\n[federation]\ndial_backoff_max_ms = 500\n"
     try Data((text + tables + settings).utf8)
       .write(to: URL(fileURLWithPath: folder + "/federation.toml"))
-    let keyText = try String(contentsOfFile: folder + "/data/keys/node.key", encoding: .utf8)
-    key = SigningKey(seed: try KeyFile.decode(keyText, kind: "node-identity", passphrase: nil))
+    let keyFile = try SecretBytes.read(path: folder + "/data/keys/node.key")
+    key = SigningKey(seed: try KeyFile.decode(keyFile, kind: "node-identity", passphrase: nil))
   }
 
   /// Init and serve.

@@ -4,6 +4,7 @@ import TestSupport
 /// The programs of this package as they were built with the tests.
 enum Program: String {
   case client = "engram"
+  case demo = "engram-demo"
   case node = "engram-node"
 
   /// Beside the test bundle, which is an executable of the same build.
