@@ -62,7 +62,7 @@ extension EngramClient {
     try await publicly {
       try await core.read { rows in
         let queued = try rows.queued(limit: limit).map(OutboxEntry.init)
-        return queued + (try rows.outbox(limit: limit).map(OutboxEntry.init))
+        return queued + (try rows.outbox(limit: limit).filter { !$0.isControl }.map(OutboxEntry.init))
       }
     }
   }
@@ -137,6 +137,9 @@ enum SubmitOutcome: Sendable {
 }
 
 extension OutboxRow {
+  /// Between devices, of no concern to people.
+  var isControl: Bool { (try? UnverifiedEnvelope(parsing: envelope).header.kind) == .control }
+
   func sentState(_ outcome: SubmitOutcome?) -> SentMessage.State {
     switch state {
     case .accepted: .accepted

@@ -21,8 +21,9 @@ public struct HistoryMessage: Sendable {
   public let notBeforeMs: UInt64?
   /// When it was opened or sealed here.
   public let keptMs: UInt64
-  /// Of our own: as the receipts say. Of others: `delivered` until it is acknowledged here, then `processed`.
-  public let state: DeliveryStatus
+  /// Of our own: as the receipts say, nil once those are forgotten, a month after the message expired. Of
+  /// others: `delivered` until it is acknowledged here, then `processed`.
+  public let state: DeliveryStatus?
   public let contentType: String
   public let quotes: [Quote]
   public let bodyBytes: Int
@@ -65,9 +66,8 @@ public struct ThreadMessage: Sendable {
 extension HistoryMessage {
   init(_ row: HistoryRow, in rows: ClientSnapshot, withBody: Bool) throws {
     let content = QuotedContentType(parsing: row.head.contentType)
-    let state: DeliveryStatus =
-      row.isOwn
-      ? try rows.sentState(row.envelopeID) ?? .processed : row.isOpen ? .delivered : .processed
+    let state: DeliveryStatus? =
+      row.isOwn ? try rows.sentState(row.envelopeID) : row.isOpen ? .delivered : .processed
     self.init(
       envelopeID: row.envelopeID.description, messageID: row.messageID.description, isOwn: row.isOwn,
       from: row.sender.text, fromDevice: row.senderKid.description, to: row.head.recipients.map(\.text),

@@ -31,6 +31,7 @@ package final class Store: Sendable {
   package let path: String
   private let pool: DatabasePool
   private let lock: FileLock
+  private let readers = ReaderGate()
   private let beforeCommit: (@Sendable () throws(StoreError) -> Void)?
 
   /// Opens or creates the file, with mode 0600, and brings its schema up to date.
@@ -73,6 +74,8 @@ package final class Store: Sendable {
 
   /// Reads from one snapshot: commits that happen meanwhile are not seen.
   package func read<T>(_ body: (StoreSnapshot) throws -> T) throws -> T {
+    try readers.enter()
+    defer { readers.leave() }
     do {
       return try pool.read { try body(StoreSnapshot($0)) }
     } catch let error as DatabaseError { throw StoreError(error) }
@@ -100,6 +103,7 @@ package final class Store: Sendable {
   package func close() throws(StoreError) {
     // Best effort: what the log holds is durable there too, and the next start reads it.
     try? checkpoint()
+    readers.close()
     do { try pool.close() } catch { throw StoreError(any: error) }
     lock.release()
   }

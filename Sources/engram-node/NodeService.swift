@@ -145,25 +145,10 @@ final class NodeService: Sendable {
   /// closed. All of it together is bounded by the configured drain time.
   func stop() async {
     log.info("stopping")
-    let (start, bound) = (ContinuousClock.now, configuration.limits.drainTime)
-    await drainListener(until: start + bound * 3 / 4)
-    await takeDown(by: start + bound)
+    let deadline = ContinuousClock.now + configuration.limits.drainTime
+    await listener.drain()
+    await takeDown(by: deadline)
     log.info("stopped")
-  }
-
-  /// A client that does not answer the end of its TLS connection must not hold up the goodbyes to peers.
-  private func drainListener(until deadline: ContinuousClock.Instant) async {
-    let (waiting, done) = AsyncStream.makeStream(of: Never.self)
-    Task {
-      await listener.drain()
-      done.finish()
-    }
-    let limit = Task {
-      try? await Task.sleep(until: deadline)
-      done.finish()
-    }
-    for await _ in waiting {}
-    limit.cancel()
   }
 
   private func takeDown(by deadline: ContinuousClock.Instant) async {
@@ -216,9 +201,11 @@ extension ListenerSettings {
       case .off: .off
       case .open: .open
       }
-    // The last quarter is for goodbyes to peers, and before it connections need a moment to end.
+    // The last quarter is for goodbyes to peers. Before it a connection that was cut may take two seconds to
+    // end (`TLSLimits.shutdownTimeout`); of less than three in all, a quarter is for requests, and it takes
+    // longer.
     let bound = configuration.limits.drainTime
-    drainTimeout = TimeAmount(max(bound / 2, bound * 3 / 4 - .seconds(2)))
+    drainTimeout = TimeAmount(max(bound / 4, bound * 3 / 4 - .seconds(2)))
   }
 }
 

@@ -29,6 +29,7 @@ struct EngramCommand: AsyncParsableCommand {
 
       Errors go to standard error: a sentence, and a hint where there is something to do; with --json one
       object, {"error":{"code":…,"hint":…,"message":…,"name":…}}.
+
       Completion for your shell: engram --generate-completion-script bash (zsh, fish).
       """,
     version: engramVersion,

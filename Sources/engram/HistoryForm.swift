@@ -26,7 +26,7 @@ struct HistoryForm: Encodable {
   let priority: String
   let labels: [String: String]
   let topic: String?
-  let state: String
+  let state: String?
   let createdMs: UInt64
   let expiresMs: UInt64
   let notBeforeMs: UInt64?
@@ -46,7 +46,7 @@ struct HistoryForm: Encodable {
     (thread, replyTo, parentMissing) = (message.thread, message.replyTo, isParentMissing)
     self.depth = depth
     (type, priority, labels, topic) = (message.type, message.priority, message.labels, message.topic)
-    (state, createdMs, expiresMs) = (message.state.rawValue, message.createdMs, message.expiresMs)
+    (state, createdMs, expiresMs) = (message.state?.rawValue, message.createdMs, message.expiresMs)
     (notBeforeMs, keptMs) = (message.notBeforeMs, message.keptMs)
     (contentType, bodyBytes, kept) = (message.contentType, message.bodyBytes, message.hasBody)
     quotes =
@@ -65,7 +65,7 @@ struct HistoryForm: Encodable {
     let labels = labels.sorted { $0.key < $1.key }.map { " \($0.key)=\(Terminal.printable($0.value))" }
       .joined()
     let whom = own ? "to \(to.joined(separator: ", "))" : "from \(from)"
-    return "\(envelopeID)  \(timeText(createdMs))  \(type)  \(priority)  \(state)  \(whom)\(labels)\n"
+    return "\(envelopeID)  \(timeText(createdMs))  \(type)  \(priority)  \(state ?? "-")  \(whom)\(labels)\n"
   }
 
   /// Who said what last, on one line.
@@ -77,7 +77,9 @@ struct HistoryForm: Encodable {
 
   /// A message in its thread: indented by what it answers.
   var fullText: String {
-    var lines = ["\(from)  \(timeText(createdMs))  \(type)  \(priority)  \(state)", "id: \(envelopeID)"]
+    var lines = [
+      "\(from)  \(timeText(createdMs))  \(type)  \(priority)  \(state ?? "-")", "id: \(envelopeID)",
+    ]
     lines += labels.sorted { $0.key < $1.key }.map { "label: \($0.key)=\(Terminal.printable($0.value))" }
     if parentMissing == true { lines.append("answers \((replyTo ?? "").prefix(16))…, which is not here") }
     for quote in quotes {

@@ -2,7 +2,6 @@ internal import ArgumentParser
 internal import EngramClient
 internal import EngramCore
 internal import Foundation
-internal import Glibc
 
 /// The body of a message and how it travels: the same words for `send` and `reply`.
 struct MessageOptions: ParsableArguments {
@@ -67,19 +66,7 @@ struct MessageOptions: ParsableArguments {
     guard let file else {
       return [UInt8](try FileHandle.standardInput.read(upToCount: bytesMax) ?? Data())
     }
-    let descriptor = open(file, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw unreadable(file, errno) }
-    let handle = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
-    // Reading is where a folder shows itself.
-    do { return [UInt8](try handle.read(upToCount: bytesMax) ?? Data()) } catch {
-      var status = stat()
-      let isFolder = fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
-      throw unreadable(file, isFolder ? EISDIR : EIO)
-    }
-  }
-
-  private func unreadable(_ file: String, _ code: Int32) -> CommandFailure {
-    CommandFailure(.usage, name: "file", "\(file) \(systemSentence(code))", hint: "--file names the body")
+    return try readWhole(file, bytesMax: bytesMax, hint: "--file names the body")
   }
 }
 

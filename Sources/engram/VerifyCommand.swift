@@ -45,15 +45,18 @@ struct VerifyCommand: AsyncParsableCommand {
     let holds = try await common.withClient { client in
       let verification: Verification
       if let proof {
-        guard let handle = FileHandle(forReadingAtPath: proof),
-          let data = try handle.read(upToCount: 8 << 20 + 1)
-        else { throw ValidationError("\(proof): cannot be read") }
-        verification = try await client.verify(proof: [UInt8](data))
+        // One byte more than a proof may have is enough to be refused.
+        let bytes = try readWhole(
+          proof, bytesMax: 8 << 20 + 1, hint: "--proof names a file that --export wrote")
+        verification = try await client.verify(proof: bytes)
       } else {
         verification = try await client.verify(message ?? "")
       }
       if let export, let message {
-        try Data(try await client.exportProof(of: message)).write(to: URL(fileURLWithPath: export))
+        let proof = Data(try await client.exportProof(of: message))
+        do { try proof.write(to: URL(fileURLWithPath: export), options: .atomic) } catch {
+          throw CommandFailure(.failed, name: "file", "\(export) cannot be written")
+        }
       }
       let form = VerificationForm(verification)
       try Terminal.write(common.json ? jsonLine(form) : form.text)

@@ -89,6 +89,34 @@ struct OpeningTests {
     #expect(throws: StoreError.closed) { try store.read { try $0.value("key") } }
   }
 
+  @Test("closing waits for reads under way, and reads that come meanwhile are told")
+  func closingUnderReads() async throws {
+    for _ in 0..<20 {
+      let folder = try Folder()
+      defer { withExtendedLifetime(folder) {} }
+      let store = try folder.open()
+      try store.write { try $0.setValue([1], for: "key") }
+      try await withThrowingTaskGroup(of: Int.self) { group in
+        for _ in 0..<8 {
+          group.addTask {
+            var count = 0
+            // More readers than connections, so that some wait for one when the store closes.
+            while (try? store.read({ try $0.value("key") })) == [1] { count += 1 }
+            #expect(throws: StoreError.closed) { try store.read { try $0.value("key") } }
+            return count
+          }
+        }
+        group.addTask {
+          _ = try store.read { try $0.value("key") }
+          try store.close()
+          return 1
+        }
+        // Every reader ends with "closed", none in a crash.
+        #expect(try await group.reduce(0, +) >= 1)
+      }
+    }
+  }
+
   @Test("values, numbers and rows are there after opening again")
   func persistence() throws {
     let folder = try Folder()

@@ -34,12 +34,8 @@ private struct FrameAttack: Sendable {
       try await link.link.send(.ping, [0])
     },
     FrameAttack("an empty delivery", .malformed) { link, _ in try await link.link.send(.deliver) },
-    FrameAttack("a goodbye of an unknown code", .malformed) { link, _ in
-      try await link.link.send(
-        .goodbye,
-        fields { w in
-          w.field(UInt16(9_999)); w.field(UInt32(0))
-        })
+    FrameAttack("a goodbye that is cut", .malformed) { link, _ in
+      try await link.link.send(.goodbye, fields { w in w.field(ErrorCode.shuttingDown.rawValue) })
     },
     FrameAttack("an answer to a question that nobody asked", .unexpectedFrame) { link, _ in
       let answer = DirectoryAnswerFrame(request: 77, code: .none, answer: [])

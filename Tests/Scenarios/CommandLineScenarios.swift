@@ -5,11 +5,40 @@ import Testing
 
 @Suite("two people with the engram command", .serialized, .timeLimit(.minutes(5)))
 struct CommandLineScenarios {
+  /// A client's home folder, used through the program alone.
+  private struct Person {
+    let home: String
+
+    func run(_ arguments: String..., input: String? = nil) async throws -> Finished {
+      try await Program.client.run(arguments + ["--home", home], input: input)
+    }
+
+    /// Lines of JSON.
+    func lines(_ arguments: String..., input: String? = nil) async throws -> [[String: any Sendable]] {
+      let text = try await Program.client.run(arguments + ["--json", "--home", home], input: input).expected()
+      return try text.split(separator: "\n").map { line in
+        let value = try JSONSerialization.jsonObject(with: Data(line.utf8))
+        return try #require(value as? [String: any Sendable])
+      }
+    }
+  }
+
+  private func join(_ name: String, _ organisation: Organisation) async throws -> Person {
+    struct Invite: Decodable { let token: String }
+    let invite: Invite = try await organisation.admin("--json", "client", "invite", name).json()
+    let person = Person(home: organisation.directory.file(name))
+    _ = try await person.run(
+      "init", "--node", "127.0.0.1:\(organisation.port)", "--ca", organisation.authority, "--invite",
+      invite.token, "--no-passphrase"
+    ).expected()
+    return person
+  }
+
   @Test("from invite to receipts, by hand, between two organisations")
   func byHand() async throws {
     let (acme, globex) = try await Organisation.federation()
-    let planner = try await Person.join("planner", acme)
-    let analyst = try await Person.join("analyst", globex)
+    let planner = try await join("planner", acme)
+    let analyst = try await join("analyst", globex)
     let account = try #require(try await planner.lines("whoami").first)
     #expect(account["address"] as? String == "planner@acme.example")
     #expect(account["node_id"] as? String == acme.nodeID.description)
@@ -78,8 +107,8 @@ struct CommandLineScenarios {
   @Test("a body comes from standard input or a file, and back, unchanged")
   func bodies() async throws {
     let acme = try await Organisation.running("acme.example")
-    let planner = try await Person.join("planner", acme)
-    let analyst = try await Person.join("analyst", acme)
+    let planner = try await join("planner", acme)
+    let analyst = try await join("analyst", acme)
     _ = try await planner.lines("send", "--to", "analyst@acme.example", input: "from a pipe\n")
     var generator = SeededGenerator(seed: 9)
     let binary = Data(generator.bytes(300_000))
@@ -99,7 +128,7 @@ struct CommandLineScenarios {
   @Test("what goes wrong is said with its exit code")
   func exitCodes() async throws {
     let acme = try await Organisation.running("acme.example")
-    let planner = try await Person.join("planner", acme)
+    let planner = try await join("planner", acme)
     let documented = try await Program.client.run(["--help"]).expected()
     func expect(_ code: Int32, _ ended: Finished) {
       #expect(ended.exit == .code(code), "\(ended.exit) \(ended.errors)")
@@ -109,7 +138,7 @@ struct CommandLineScenarios {
     expect(64, try await Program.client.run(send + ["not-an-address"]))
     expect(4, try await Program.client.run(send + ["nobody@acme.example"]))
     expect(1, try await Program.client.run(["whoami", "--home", acme.directory.file("nowhere")]))
-    _ = try await Person.join("analyst", acme)
+    _ = try await join("analyst", acme)
     _ = try await planner.run("send", "--to", "analyst@acme.example", "--text", "first").expected()
     _ = try await acme.stop()
     expect(6, try await Program.client.run(send + ["analyst@acme.example"]))
