@@ -70,7 +70,7 @@ struct OpeningTests {
     try folder.open().close()
     try folder.raw { try $0.execute(sql: "INSERT INTO grdb_migrations VALUES ('999 from the future')") }
     #expect(throws: StoreError.schemaTooNew) { try folder.open() }
-    #expect(try folder.raw { try Int.fetchOne($0, sql: "SELECT count(*) FROM grdb_migrations") } == 4)
+    #expect(try folder.raw { try Int.fetchOne($0, sql: "SELECT count(*) FROM grdb_migrations") } == 3)
   }
 
   @Test("a file that is no database is refused")
@@ -101,7 +101,11 @@ struct OpeningTests {
           group.addTask {
             var count = 0
             // More readers than connections, so that some wait for one when the store closes.
-            while (try? store.read({ try $0.value("key") })) == [1] { count += 1 }
+            while (try? store.read({ try $0.value("key") })) == [1] {
+              count += 1
+              // The pool of threads is small: whoever closes needs one too.
+              await Task.yield()
+            }
             #expect(throws: StoreError.closed) { try store.read { try $0.value("key") } }
             return count
           }
