@@ -1,5 +1,5 @@
-/// Where one recipient's copy of a message stands at a node. Three of these are open: the copy still waits for
-/// its recipient. The others are ends; only a dead letter can be brought back, and only by an operator.
+/// Where one recipient's copy of a message stands at a node. Three of these are open: the copy still waits
+/// for its recipient. The others are ends; only a dead letter can be brought back, and only by an operator.
 package enum DeliveryState: CaseIterable, Sendable {
   /// Ended by its sender before it was handed out.
   case cancelled
@@ -62,8 +62,8 @@ package enum DeliveryEvent: Equatable, Sendable {
 /// How long a delivery is held before it may be handed out again.
 package enum DeliveryHold: Equatable, Sendable {
   case exactly(ms: UInt64)
-  /// A time that the caller draws evenly from 1 to this many milliseconds (full jitter), so that messages that
-  /// failed together do not come back together.
+  /// A time that the caller draws evenly from 1 to this many milliseconds (full jitter), so that messages
+  /// that failed together do not come back together.
   case upTo(ms: UInt64)
 }
 
