@@ -47,6 +47,9 @@ package enum ErrorCode: UInt16, CaseIterable, Error, Sendable {
   case leaseLost = 410
   case notLeased = 411
   case wrongMode = 412
+  case topicInvalid = 413
+  case wildcardPublish = 414
+  case parentInvalid = 415
   case notCancellable = 417
   case deadLettered = 418
   case rejected = 419
@@ -65,6 +68,7 @@ package enum ErrorCode: UInt16, CaseIterable, Error, Sendable {
   case peerRolledBack = 510
   case idleTimeout = 511
   case peerSuspended = 512
+  case notSupported = 513
   // 6xx: this node.
   case storageFull = 600
   case storageFailed = 601

@@ -20,6 +20,17 @@ package enum Limits {
   package static let labelValueBytesMax = 256
   package static let attachmentsMax = 64
   package static let topicBytesMax = 255
+  /// As long as a label of a DNS name and one more; words, not sentences.
+  package static let topicTokenBytesMax = 64
+  /// Members of a topic in one answer: with addresses of the greatest length it still fits into
+  /// `responseBytesMax` by the bytes that a page is cut at.
+  package static let topicMembersPerPageMax = 1_000
+  /// Publishers told of one new member in one request.
+  package static let topicNoticesPerRequestMax = 100
+  /// A request between nodes is about one client and one thing.
+  package static let requestBytesMax = 64 << 10
+  /// Fits with room to spare into the smallest frame that a peer may allow (320 KiB).
+  package static let responseBytesMax = 256 << 10
 
   /// `lp(K) || lp(hH[0..<16]) || lp(seq) || lp(prev)` plus the 48 bytes of `crypto_box_seal`.
   package static let wrapBytes = 36 + 20 + 12 + 36 + 48

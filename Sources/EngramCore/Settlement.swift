@@ -167,7 +167,7 @@ package struct LeasedEnvelope: Equatable, Sendable {
 /// The payload of a mailbox item of kind `notice`, news from the node itself: `kind u8 | payload`.
 package struct NodeNotice: Equatable, Sendable {
   package enum Kind: UInt8, CaseIterable, Sendable {
-    /// `topic | address | joined u8`
+    /// `TopicMembershipNotice`
     case topicMembership = 1
   }
 

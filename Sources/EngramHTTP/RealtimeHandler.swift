@@ -50,6 +50,7 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
     let bell = WorkBell(loop: loop) { this.value.workArrived() }
     watches.append(edge.node.followMailbox(session))
     watches.append(edge.node.watch(mailbox: session.mailbox) { bell.ring() })
+    watches.append(edge.node.noteConnection(session))
     if endsAtOnce { return sessionEnded() }
     beat(after: HTTPLimits.pingInterval)
   }

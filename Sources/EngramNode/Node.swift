@@ -27,6 +27,8 @@ package final class Node: Sendable {
   let outboxGate = OutboxGate()
   let delivered = DeliveredBatch()
   let directoryPort = Mutex<(any DirectoryPort)?>(nil)
+  let requestPort = Mutex<(any RequestPort)?>(nil)
+  let presence = PresenceBook()
   let startedMs: UInt64
   private let store: Store
   private let sweeper: Sweeper

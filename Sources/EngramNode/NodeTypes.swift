@@ -72,6 +72,8 @@ package struct NodeSettings: Sendable {
   /// Disk held back for the time when it is full: acknowledgements, which free space, then still find room
   /// for their commits, while new work is refused.
   package var diskReserveBytes: UInt64 = 8 << 20
+  /// Who may ask for the addresses of all clients; nobody unless the operator says so.
+  package var broadcasters: Set<Address> = []
   /// How often a delivery is tried and how long it rests in between.
   package var retry = RetryPolicy()
   /// How much later a message of the next lower priority may have become ready and still go first.

@@ -106,7 +106,7 @@ CREATE TABLE notice (
   seq INTEGER NOT NULL CHECK (seq >= 1),
   written_ms INTEGER NOT NULL,
   bytes BLOB NOT NULL,
-  check_sum BLOB NOT NULL CHECK (length(check_sum) = 16),
+  check_sum BLOB NOT NULL CHECK (length(check_sum) = 16), kind INTEGER NOT NULL DEFAULT 3,
   PRIMARY KEY (mailbox, seq)
 ) STRICT, WITHOUT ROWID;
 
@@ -126,3 +126,33 @@ CREATE TABLE link (
   receipts_in_through INTEGER NOT NULL,
   acked_through INTEGER NOT NULL
 ) STRICT;
+
+CREATE TABLE subscription (
+  node TEXT NOT NULL,
+  pattern TEXT NOT NULL,
+  address TEXT NOT NULL,
+  head TEXT NOT NULL,
+  client_node TEXT NOT NULL,
+  kid BLOB NOT NULL CHECK (length(kid) = 16),
+  since_ms INTEGER NOT NULL,
+  PRIMARY KEY (node, pattern, address)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX subscription_by_head ON subscription (node, head, address);
+
+CREATE INDEX subscription_of_client ON subscription (address);
+
+CREATE INDEX subscription_of_node ON subscription (client_node);
+
+CREATE TABLE retain (
+  node TEXT NOT NULL,
+  topic TEXT NOT NULL,
+  address TEXT NOT NULL,
+  head TEXT NOT NULL,
+  client_node TEXT NOT NULL,
+  PRIMARY KEY (node, topic, address)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX retain_of_client ON retain (address);
+
+CREATE INDEX retain_of_node ON retain (client_node);

@@ -29,6 +29,14 @@ extension SeededGenerator {
     well(try? Address(name: token("abc019") + token("abz09._-", upTo: 20), node: nodeName()))
   }
 
+  mutating func topic() -> Topic {
+    well(try? Topic(array(upTo: 3, atLeast: 1) { $0.token("abc09_-") }.joined(separator: ".")))
+  }
+  mutating func topicPattern() -> TopicPattern {
+    let last = one(of: ["", ".*", ".>", ".*.>"])
+    return well(try? TopicPattern(one(of: ["", "*."]) + topic().text + last))
+  }
+
   mutating func recipient() -> Recipient {
     Recipient(address: address(), kid: id16(), prekey: id16(), prekeyKind: one(of: [.signed, .oneTime]))
   }
