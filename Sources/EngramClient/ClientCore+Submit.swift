@@ -12,15 +12,18 @@ internal import EngramSealing
 /// 5. the node's receipt verified, the body dropped
 extension ClientCore {
   /// Takes drafts through the whole path, as far as it goes now.
-  /// - Parameter blocked: addresses for whose keys earlier messages wait. Later ones queue behind them, so
-  ///   that they arrive in the order in which they were given.
+  /// - Parameters:
+  ///   - blocked: addresses for whose keys earlier messages wait. Later ones queue behind them, so that they
+  ///     arrive in the order in which they were given.
+  ///   - known: devices that were looked up already.
   /// - Returns: what did not reach the outbox, and why what is in it still waits.
   func submit(
-    _ drafts: [Draft], behind blocked: [Address: EngramError] = [:]
+    _ drafts: [Draft], behind blocked: [Address: EngramError] = [:], known: [Address: [SealableDevice]] = [:]
   ) async throws -> [MessageID: SubmitOutcome] {
     var outcomes: [MessageID: SubmitOutcome] = [:]
     var ready: [(draft: Draft, devices: [SealableDevice])] = []
-    var resolved = blocked.mapValues { Result<[SealableDevice], EngramError>.failure($0) }
+    var resolved = known.mapValues { Result<[SealableDevice], EngramError>.success($0) }
+    for (address, error) in blocked { resolved[address] = .failure(error) }
     for draft in drafts {
       switch await devices(of: draft, &resolved) {
       case .success(let devices): ready.append((draft, devices))

@@ -97,7 +97,7 @@ extension EngramClient {
     }
   }
 
-  private func results(
+  func results(
     _ drafts: [Draft?], _ early: [Int: EngramError], _ outcomes: [MessageID: SubmitOutcome]
   ) async throws -> [SentMessage] {
     try await core.read { rows in

@@ -17,6 +17,8 @@ struct InboundResult: Sendable {
   /// Control messages that were followed.
   var controls = 0
   var highestSeq: UInt64 = 0
+  /// The node told something that is to be looked after.
+  var hasNews = false
 }
 
 /// The recipient's path of a message, one transaction per batch:
@@ -74,6 +76,9 @@ struct Inbound {
         senders.removeAll()
       case .envelope: try admit(item, purgedThroughMs: account.purgedThroughMs, in: rows, &result)
       case .receipt: try apply(item, in: rows, &result)
+      // Leases go to consumers.
+      case .leased: break
+      case .notice: try hear(item, in: rows, &result)
       }
     }
     return result
@@ -361,5 +366,20 @@ struct Inbound {
 
   private func raiseRefused(_ code: ErrorCode, in rows: ClientTransaction) throws {
     try rows.raise(.receiptRefused, code, address: account.address.node.text, nowMs: nowMs)
+  }
+
+  // MARK: News of the node
+
+  /// Kept with what it is about; a notice of a kind that this version does not know is done with.
+  private func hear(_ item: MailboxItem, in rows: ClientTransaction, _ result: inout InboundResult) throws {
+    result.acks.append(MailboxAck(seq: item.seq))
+    guard let notice = try? NodeNotice(parsing: item.payload[...]) else { return }
+    switch notice.kind {
+    case .topicMembership:
+      guard let news = try? TopicMembershipNotice(parsing: notice.payload[...]) else { return }
+      let topic = TopicAddress(TopicPattern(news.topic), at: news.node)
+      try rows.noteMembership(topic, news.member, joined: news.joined)
+      result.hasNews = true
+    }
   }
 }

@@ -108,6 +108,7 @@ struct LiveReader: Sendable {
   private func maintain() async throws {
     while !Task.isCancelled {
       _ = try? await client.resendOutbox()
+      await core.serveRetained(due: false)
       try? await Task.sleep(for: .seconds(ClientLimits.maintenanceSeconds))
       await core.maintainIfDue()
     }
@@ -138,6 +139,8 @@ struct LiveReader: Sendable {
         Task {
           await core.deliver(result.acks, settling: result.settles)
           if result.controls > 0 { await core.exchangeStubsIfDue(isUrgent: true) }
+          // Not awaited here: what it sends is answered over this very connection.
+          if result.hasNews { await core.serveRetained(due: true) }
         }
         refill()
       case .outcomes(let request, let outcomes): await link.complete(request, outcomes)
@@ -145,7 +148,7 @@ struct LiveReader: Sendable {
         throw EngramError(refusal: code)
       case .problem: return
       // The node does not keep to the protocol: another connection may.
-      case .ack, .credit, .send, nil: return
+      case .ack, .consume, .credit, .send, .settle, nil: return
       }
     }
   }

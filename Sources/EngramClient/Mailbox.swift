@@ -1,5 +1,6 @@
 internal import EngramClientStore
 internal import EngramCore
+internal import Synchronization
 
 /// The receiving side of one client: what was fetched, handed out and acknowledged. One process per home
 /// receives at a time, so that no message is shown twice.
@@ -57,6 +58,7 @@ actor Mailbox {
       return try inbound.process(items, in: rows)
     }
     seenThrough = Swift.max(seenThrough, result.highestSeq)
+    if result.hasNews { core.hasNews.store(true, ordering: .relaxed) }
     return result
   }
 

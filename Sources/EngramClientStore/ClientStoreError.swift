@@ -59,4 +59,6 @@ package enum ClientStoreLimits {
   package static let purgeIntervalMs: UInt64 = 3_600_000
   /// Bodies that wait for keys; more means that something is wrong and the caller should stop.
   package static let queuedMax = 10_000
+  /// Topics whose last value is kept; as many as a node lets one client register.
+  static let retainedMax = 1_000
 }

@@ -11,6 +11,9 @@ enum Schema {
     migrator.registerMigration("1 first tables") { db in
       try db.execute(sql: firstTables)
     }
+    migrator.registerMigration("topics") { db in
+      try db.execute(sql: topics)
+    }
     return migrator
   }
 
@@ -189,6 +192,19 @@ enum Schema {
       asks INTEGER NOT NULL DEFAULT 0,
       answered_ms INTEGER NOT NULL DEFAULT 0,
       owed BLOB
+    ) STRICT, WITHOUT ROWID;
+    """
+
+  private static let topics = """
+    CREATE TABLE retained (
+      topic TEXT PRIMARY KEY,
+      content BLOB NOT NULL,
+      due INTEGER NOT NULL DEFAULT 0 CHECK (due IN (0, 1))
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE retained_served (
+      topic TEXT NOT NULL,
+      address TEXT NOT NULL,
+      PRIMARY KEY (topic, address)
     ) STRICT, WITHOUT ROWID;
     """
 }

@@ -165,6 +165,16 @@ CREATE TABLE receipt (
   bytes BLOB NOT NULL,
   PRIMARY KEY (envelope_id, issuer, recipient, recipient_kid, state, attempt)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE retained (
+  topic TEXT PRIMARY KEY,
+  content BLOB NOT NULL,
+  due INTEGER NOT NULL DEFAULT 0 CHECK (due IN (0, 1))
+) STRICT, WITHOUT ROWID;
+CREATE TABLE retained_served (
+  topic TEXT NOT NULL,
+  address TEXT NOT NULL,
+  PRIMARY KEY (topic, address)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE stub_exchange (
   kid BLOB PRIMARY KEY CHECK (length(kid) = 16),
   address TEXT NOT NULL,

@@ -1,8 +1,8 @@
 import Foundation
 import Synchronization
 
-/// Lets reads finish before the store is closed, and none begin after. GRDB does not: a read that waited for a
-/// connection while the pool was closing goes on with a closed one, which crashes inside SQLite.
+/// Lets reads finish before the store is closed, and none begin after. GRDB does not: a read that waited for
+/// a connection while the pool was closing goes on with a closed one, which crashes inside SQLite.
 final class ReaderGate: Sendable {
   private struct State {
     var inside = 0

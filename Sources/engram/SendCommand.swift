@@ -18,10 +18,14 @@ struct SendCommand: AsyncParsableCommand {
         engram send --to a@acme.example --to b@globex.example --file report.pdf --content-type application/pdf
         make report | engram send --to boss@acme.example --priority HIGH --wait-processed
         engram send --to ops@acme.example --not-before +8h --label project=apollo --text "good morning"
+        engram send --broadcast --text "the node restarts at noon"
       """)
 
   @Option(help: ArgumentHelp("A recipient; repeat it for more.", valueName: "address"))
-  var to: [String]
+  var to: [String] = []
+
+  @Flag(help: "To every client of your node instead; your node's operator has to allow it.")
+  var broadcast = false
 
   @Option(
     help: ArgumentHelp("DIRECT, TASK_REQUEST, TASK_RESULT, QUERY, RESPONSE, …", valueName: "type"),
@@ -44,15 +48,24 @@ struct SendCommand: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
-    guard !to.isEmpty else { throw ValidationError("a message needs a recipient: --to ADDRESS") }
+    guard broadcast || !to.isEmpty else { throw ValidationError("a message needs a recipient: --to ADDRESS") }
+    guard !broadcast || (to.isEmpty && replyTo == nil && !waitProcessed) else {
+      throw ValidationError("--broadcast goes without --to, --reply-to and --wait-processed")
+    }
   }
 
   func run() async throws {
     let body = try message.readBody()
     var options = message.sendOptions()
     (options.type, options.thread, options.replyTo) = (type, thread, replyTo)
+    if broadcast, type == "DIRECT" { options.type = SendOptions.broadcast.type }
     let asked = options
     let status = try await common.withClient { client in
+      if broadcast {
+        return try showPublished(
+          try await client.broadcast(body: body, contentType: message.effectiveContentType, options: asked),
+          common)
+      }
       let sent = try await client.send(
         to: to, body: body, contentType: message.effectiveContentType, options: asked)
       var isProcessed: Bool?

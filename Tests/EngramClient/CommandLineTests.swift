@@ -42,6 +42,7 @@ struct CommandLineTests {
     arguments: [
       "init", "send", "reply", "inbox", "search", "history", "outbox", "status", "cancel", "receipts",
       "verify", "gaps", "trust", "directory", "alarms", "whoami",
+      "agents", "heartbeat",
     ])
   func help(_ command: String) throws {
     let all = try engram(["--help"])
@@ -49,6 +50,20 @@ struct CommandLineTests {
     let one = try engram([command, "--help"])
     #expect(one.status == 0 && one.out.contains("engram \(command) ") && one.out.contains("Example"))
     #expect(one.out.contains("--home") && one.out.contains("--json"))
+  }
+
+  @Test(
+    "help on topics teaches by example, the shell completes them, and wildcards are explained",
+    arguments: ["subscribe", "unsubscribe", "list", "members", "publish", "forget"])
+  func topicHelp(_ command: String) throws {
+    let all = try engram(["topic", "--help"])
+    #expect(all.status == 0 && all.out.contains("  \(command) ") && all.out.contains("'orders.*'"))
+    let one = try engram(["topic", command, "--help"])
+    #expect(one.status == 0 && one.out.contains("engram topic \(command) ") && one.out.contains("Example"))
+    #expect(one.out.contains("--home") && one.out.contains("--json"))
+    for shell in ["bash", "zsh", "fish"] {
+      #expect(try engram(["--generate-completion-script", shell]).out.contains(command), "\(shell)")
+    }
   }
 
   @Test(
@@ -63,6 +78,10 @@ struct CommandLineTests {
       ["send", "--to", "a@acme.example", "--text", "x", "--label", "k=1", "--label", "k=2"],
       ["send", "--to", "a@acme.example", "--text", "x", "--not-before", "later"], ["thread", "show"],
       ["init", "--node", "h:1", "--ca", "x"],
+      ["topic", "publish"], ["topic", "fly"],
+      ["topic", "publish", "a", "--text", "x", "--file", "y"], ["heartbeat", "--state", "asleep"],
+      ["send", "--broadcast", "--to", "a@acme.example", "--text", "x"],
+      ["send", "--broadcast", "--wait-processed", "--text", "x"],
       ["init", "--node", "h:1", "--ca", "x", "--invite", "t", "--no-passphrase", "--passphrase-file", "f"],
     ])
   func usage(_ arguments: [String]) throws {
@@ -77,6 +96,8 @@ struct CommandLineTests {
       ["trust", "a@acme.example"], ["directory", "a@acme.example"], ["receipts", "00"], ["status", "00"],
       ["verify", "00"], ["cancel", "00"], ["reply", "00", "--text", "x"], ["thread", "list"],
       ["thread", "show", "00"], ["search"], ["history"], ["gaps"],
+      ["agents"], ["heartbeat"], ["topic", "list"], ["topic", "subscribe", "a"], ["topic", "members", "a"],
+      ["topic", "publish", "a", "--text", "x"], ["send", "--broadcast", "--text", "x"],
     ])
   func noHome(_ arguments: [String]) throws {
     let outcome = try engram(arguments)

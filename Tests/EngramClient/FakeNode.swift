@@ -33,6 +33,7 @@ final class FakeNode: Sendable {
     /// Changes a directory answer before it is signed.
     var twist: (@Sendable (inout DirectoryAnswerBody) -> Void)?
     var isWithoutCertificates = false
+    var topics = FakeTopics()
     /// Calls every device list stale.
     var refusesLists = false
     /// What every envelope is refused with.
@@ -113,11 +114,20 @@ final class FakeNode: Sendable {
         return problem(400, .malformed)
       }
       return NodeReply(status: 200, body: ItemOutcome.encode(acks.map { acknowledge($0, kid) }))
+    case (let method, let parts) where parts.first == "topics" || parts.first == "agents":
+      guard let kid = kid(of: request), let address = address(of: kid) else {
+        return problem(401, .sessionExpired)
+      }
+      return topicAnswer(method, parts, address, request)
     default: return problem(404, .notFound)
     }
   }
 
-  private func json(_ status: Int, _ text: String) -> NodeReply {
+  private func address(of kid: Kid) -> Address? {
+    state.withLock { state in state.members.first { $0.value.certificate.kid == kid }?.key }
+  }
+
+  func json(_ status: Int, _ text: String) -> NodeReply {
     NodeReply(status: status, body: Array(text.utf8))
   }
 
@@ -308,7 +318,7 @@ final class FakeNode: Sendable {
       reply = .outcomes(request: request, acks.map { acknowledge($0, kid) })
     case .send(let request, let envelopes):
       reply = .outcomes(request: request, envelopes.map { accept(Array($0)) })
-    case .items, .outcomes, .problem: reply = nil
+    case .consume, .items, .outcomes, .problem, .settle: reply = nil
     }
     guard let reply else { return }
     state.withLock { state in _ = state.live[kid]?.continuation.yield(reply.encoded()) }
