@@ -11,6 +11,14 @@ package struct ReceiptRow: Sendable, Equatable {
   package let code: ErrorCode
   package let attempt: UInt32
   package let atMs: UInt64
+
+  package init(
+    recipient: Address?, recipientKid: Kid?, role: ReceiptRole, issuer: String, state: ReceiptState,
+    code: ErrorCode, attempt: UInt32, atMs: UInt64
+  ) {
+    (self.recipient, self.recipientKid, self.role, self.issuer) = (recipient, recipientKid, role, issuer)
+    (self.state, self.code, self.attempt, self.atMs) = (state, code, attempt, atMs)
+  }
 }
 
 extension ClientSnapshot {
@@ -29,6 +37,15 @@ extension ClientSnapshot {
         role: try c.value(2), issuer: try c.text(3), state: try c.value(4), code: try c.code(5),
         attempt: UInt32(clamping: try c.number(6)), atMs: try c.number(7))
     }
+  }
+}
+
+extension ClientSnapshot {
+  /// The receipts themselves, in order of time: what can be verified again.
+  package func receiptBytes(of id: EnvelopeID) throws -> [[UInt8]] {
+    try all(
+      "SELECT bytes FROM receipt WHERE envelope_id = ? ORDER BY at_ms, state", [.bytes(id.bytes)]
+    ) { try $0.bytes(0) }
   }
 }
 

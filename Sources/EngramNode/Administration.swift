@@ -36,10 +36,12 @@ extension Node {
     try reading { snapshot in
       try snapshot.clients(local: true).map { client in
         let devices = try snapshot.devices(of: client.address)
+        let shared = try snapshot.mailbox(.workQueue, owner: Array(client.address.text.utf8))
+        let mailboxes = devices.compactMap(\.mailbox) + (shared.map { [$0] } ?? [])
         return ClientSummary(
           address: client.address, identity: client.identity, devices: devices.map(\.kid),
           isDisabled: client.isDisabled, createdMs: client.createdMs,
-          waiting: try devices.reduce(0) { try $0 + ($1.mailbox.map { try snapshot.pendingCount($0) } ?? 0) })
+          waiting: try mailboxes.reduce(0) { try $0 + snapshot.pendingCount($1) })
       }
     }
   }
@@ -55,6 +57,7 @@ extension Node {
         group.afterCommit { [self] _ in
           roster.forget(kids)
           endSessions(of: kids)
+          presence.forget(address)
           completion(.none)
         }
       } refused: {
@@ -74,8 +77,9 @@ extension Node {
   /// Which organisations we federate with, and under which keys. Mailboxes are created where they are
   /// missing.
   package func setPeers(_ peers: [Peer]) throws(ErrorCode) {
-    let known = try writing { group in
-      try peers.map { peer in
+    let (known, highest) = try writing { group in
+      var highest: [Int64: UInt64] = [:]
+      let known = try peers.map { peer in
         let owner = Array(peer.name.text.utf8)
         let known = KnownPeer(
           peer: peer, envelopes: try group.transaction.createMailbox(.peerEnvelopes, owner: owner),
@@ -85,9 +89,12 @@ extension Node {
           link.outEpoch = self.drawEpoch()
           try group.transaction.setLink(link)
         }
+        highest[known.envelopes] = try group.transaction.highestSeq(known.envelopes)
         return known
       }
+      return (known, highest)
     }
+    for peer in known { outboxGate.open(peer.envelopes, highest: highest[peer.envelopes] ?? 0) }
     roster.set(peers: known)
   }
 }

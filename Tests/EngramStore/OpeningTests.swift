@@ -68,9 +68,13 @@ struct OpeningTests {
   func newerSchema() throws {
     let folder = try Folder()
     try folder.open().close()
+    func steps() throws -> Int? {
+      try folder.raw { try Int.fetchOne($0, sql: "SELECT count(*) FROM grdb_migrations") }
+    }
+    let own = try #require(try steps())
     try folder.raw { try $0.execute(sql: "INSERT INTO grdb_migrations VALUES ('999 from the future')") }
     #expect(throws: StoreError.schemaTooNew) { try folder.open() }
-    #expect(try folder.raw { try Int.fetchOne($0, sql: "SELECT count(*) FROM grdb_migrations") } == 3)
+    #expect(try steps() == own + 1)
   }
 
   @Test("a file that is no database is refused")
