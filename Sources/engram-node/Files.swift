@@ -78,7 +78,8 @@ struct NewFiles {
   /// Notes a file that is about to be made and was not there before.
   mutating func expect(_ path: String) { files.append(path) }
 
-  /// Makes the names themselves durable: a file that was synced is lost with the entry of a folder that was not.
+  /// Makes the names themselves durable: a file that was synced is lost with the entry of a folder that was
+  /// not.
   func syncFolders() throws(Failure) {
     var paths = Set(files.map { ($0 as NSString).deletingLastPathComponent })
     for folder in folders { paths.formUnion([folder, (folder as NSString).deletingLastPathComponent]) }
