@@ -63,6 +63,7 @@ final class Reader: Sendable {
         acks.append(MailboxAck(seq: item.seq, receipt: receipt))
         latencies.append(UInt32(clamping: (monotonicNs() - sentNs) / 1_000))
       case .receipt: throw BenchError("the recipient sent nothing and got a receipt")
+      case .leased, .notice: throw BenchError("an unexpected item came")
       }
     }
     guard !acks.isEmpty else { return }

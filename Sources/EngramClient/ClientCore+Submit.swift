@@ -12,11 +12,18 @@ internal import EngramSealing
 /// 5. the node's receipt verified, the body dropped
 extension ClientCore {
   /// Takes drafts through the whole path, as far as it goes now.
+  /// - Parameters:
+  ///   - blocked: addresses for whose keys earlier messages wait. Later ones queue behind them, so that they
+  ///     arrive in the order in which they were given.
+  ///   - known: devices that were looked up already.
   /// - Returns: what did not reach the outbox, and why what is in it still waits.
-  func submit(_ drafts: [Draft]) async throws -> [MessageID: SubmitOutcome] {
+  func submit(
+    _ drafts: [Draft], behind blocked: [Address: EngramError] = [:], known: [Address: [SealableDevice]] = [:]
+  ) async throws -> [MessageID: SubmitOutcome] {
     var outcomes: [MessageID: SubmitOutcome] = [:]
     var ready: [(draft: Draft, devices: [SealableDevice])] = []
-    var resolved: [Address: Result<[SealableDevice], EngramError>] = [:]
+    var resolved = known.mapValues { Result<[SealableDevice], EngramError>.success($0) }
+    for (address, error) in blocked { resolved[address] = .failure(error) }
     for draft in drafts {
       switch await devices(of: draft, &resolved) {
       case .success(let devices): ready.append((draft, devices))
@@ -72,6 +79,8 @@ extension ClientCore {
       var refused: [MessageID: EngramError] = [:]
       var chains: [Kid: ChainPosition] = [:]
       for (draft, devices) in batch {
+        // Another process of this home may have sealed it meanwhile.
+        if wereQueued, try rows.queued(draft.messageID) == nil { continue }
         do {
           try rows.sealAndKeep(draft, for: devices, from: address, device: device, &chains, nowMs: now)
         } catch let error as SealError {
@@ -85,21 +94,35 @@ extension ClientCore {
     }
   }
 
-  /// Tries drafts again that waited for keys. Those that expired stay listed, without their body.
-  func sealQueued() async {
+  /// Tries drafts again that waited for keys, in the order in which they were given. Those that expired stay
+  /// listed, without their body.
+  /// - Returns: addresses whose keys still cannot be had.
+  @discardableResult
+  func sealQueued() async -> [Address: EngramError] {
     let now = nowMs()
-    let queued = try? await read { try $0.queuedAlive(limit: ClientLimits.sealedPerCommit) }
     var resolved: [Address: Result<[SealableDevice], EngramError>] = [:]
-    for draft in (queued ?? []).map(\.draft) {
-      guard now < draft.expiresMs else {
-        try? await commit { try $0.expireQueued(draft) }
-        continue
+    var row: Int64 = 0
+    while true {
+      let after = row
+      let page = try? await read { try $0.queuedAlive(after: after, limit: ClientLimits.sealedPerCommit) }
+      guard let page, let last = page.last else { break }
+      row = last.row
+      var ready: [(draft: Draft, devices: [SealableDevice])] = []
+      for draft in page.map(\.queued.draft) {
+        guard now < draft.expiresMs else {
+          try? await commit { try $0.expireQueued(draft) }
+          continue
+        }
+        switch await devices(of: draft, &resolved) {
+        case .success(let devices): ready.append((draft, devices))
+        case .failure(let error):
+          try? await commit { try $0.noteQueued(draft.messageID, code: error.registered) }
+        }
       }
-      switch await devices(of: draft, &resolved) {
-      case .success(let devices): _ = try? await seal([(draft, devices)], wereQueued: true)
-      case .failure(let error):
-        try? await commit { try $0.noteQueued(draft.messageID, code: error.registered) }
-      }
+      if !ready.isEmpty { _ = try? await seal(ready, wereQueued: true) }
+    }
+    return resolved.compactMapValues { result in
+      if case .failure(let error) = result, error.kind == .unreachable { error } else { nil }
     }
   }
 
@@ -165,8 +188,8 @@ extension ClientCore {
 }
 
 extension ClientTransaction {
-  /// Seals a draft and keeps it. The chains it moves on stand in `chains`, to be kept in the same
-  /// transaction.
+  /// Seals a draft and keeps it, the history's copy included. The chains it moves on stand in `chains`, to be
+  /// kept in the same transaction.
   func sealAndKeep(
     _ draft: Draft, for devices: [SealableDevice], from sender: Address, device: SigningKey,
     _ chains: inout [Kid: ChainPosition], nowMs: UInt64
@@ -178,6 +201,7 @@ extension ClientTransaction {
     request.priority = draft.priority
     request.parent = draft.parent
     request.notBeforeMs = draft.notBeforeMs
+    (request.kind, request.labels, request.topic) = (draft.kind, draft.labels, draft.topic)
     let recipients = try devices.map {
       SealRecipient(
         $0.prekey, chain: try chains[$0.certificate.kid] ?? nextPosition(to: $0.certificate.kid))
@@ -186,7 +210,15 @@ extension ClientTransaction {
     try insertSealed(
       draft.messageID, envelope: sealed.id, bytes: sealed.bytes, createdMs: nowMs, expiresMs: draft.expiresMs)
     for recipient in recipients {
-      chains[recipient.recipient.kid] = ChainPosition(seq: recipient.chain.seq + 1, previous: sealed.id)
+      let kid = recipient.recipient.kid
+      chains[kid] = ChainPosition(seq: recipient.chain.seq + 1, previous: sealed.id)
+      try recordSent(
+        to: kid, seq: recipient.chain.seq, envelope: sealed.id, expiresMs: draft.expiresMs)
+    }
+    if draft.kind == .message {
+      try keepSent(
+        try UnverifiedEnvelope(parsing: sealed.bytes).header, sealed.id, contentType: draft.contentType,
+        body: draft.body, nowMs: nowMs)
     }
   }
 

@@ -25,6 +25,14 @@ enum ClientLimits {
   static let receiverPollMs = 50
   /// How often a client looks after prekeys and the outbox.
   static let maintenanceSeconds = 600
+  /// Members of a topic, or clients of a node, that one message is sealed for; each costs a look-up.
+  static let addressesMax = 100_000
+  /// Entries of one page of a listing.
+  static let pageMax = 200
+  /// Messages of one thread that are put in order at once.
+  static let threadMax = 10_000
+  /// Candidates that one page of a search looks at before it answers with what it has.
+  static let searchRowsMax = 5_000
 }
 
 /// What the parts of a client share: every member is immutable or guards itself.
@@ -39,6 +47,12 @@ final class ClientCore: Sendable {
   let credentials = CredentialCache()
   private let live = Mutex<LiveLink?>(nil)
   private let lastMaintenanceMs = Mutex<UInt64?>(nil)
+  /// One at a time looks after last values, so that nobody is sent one twice.
+  let isServing = Atomic<Bool>(false)
+  let servedRetained = Atomic<Bool>(false)
+  /// Members of a topic with a last value have changed since it was last looked after.
+  let hasNews = Atomic<Bool>(false)
+  let stubTurns = Mutex(StubTurns())
   private let queue = DispatchQueue(label: "engram.client.store")
 
   init(
@@ -136,7 +150,7 @@ final class ClientCore: Sendable {
   private func renewPrekey() async throws {
     let (now, account, device) = (nowMs(), account, device)
     let current = try await commit { rows -> PrekeyRow? in
-      try rows.purge(nowMs: now)
+      try rows.purgeIfDue(nowMs: now)
       if let newest = try rows.newestSignedPrekey(),
         now < newest.notBeforeMs + ClientStoreLimits.prekeyRotationMs
       {

@@ -1,5 +1,6 @@
 internal import EngramClientStore
 internal import EngramCore
+internal import Synchronization
 
 extension EngramClient {
   /// Messages that wait for this device, opened and verified, in order of arrival.
@@ -16,6 +17,9 @@ extension EngramClient {
       var messages = try await mailbox.take(max: max)
       await core.maintainIfDue()
       try? await core.deliverLeftOvers()
+      await core.exchangeStubsIfDue()
+      // Once per process whatever was heard, since a node may have been away when members came.
+      await core.serveRetained(due: core.servedRetained.exchange(true, ordering: .relaxed))
       while messages.isEmpty {
         let count = try await mailbox.fetch(
           max: Swift.min(max, ClientLimits.itemsPerFetch), waitSeconds: deadline.pollSeconds)
@@ -26,6 +30,7 @@ extension EngramClient {
         // A node that answers at once although it was asked to wait must not be asked in a tight loop.
         try await Task.sleep(for: .milliseconds(ClientLimits.receiverPollMs))
       }
+      if core.hasNews.exchange(false, ordering: .relaxed) { await core.serveRetained(due: true) }
       return messages
     }
   }

@@ -26,17 +26,23 @@ extension EngramClient {
   public func sendBatch(_ messages: [OutgoingMessage]) async throws -> [SentMessage] {
     try await publicly {
       await core.maintainIfDue()
-      await core.sealQueued()
+      let blocked = await core.sealQueued()
       let now = core.nowMs()
       var drafts: [Draft?] = []
       var early: [Int: EngramError] = [:]
       for (index, message) in messages.enumerated() {
-        do { drafts.append(try Draft(message, nowMs: now)) } catch {
+        do {
+          let draft = try Draft(message, nowMs: now)
+          let isThreadChosen = message.options.thread != nil
+          drafts.append(
+            draft.parent == nil
+              ? draft : try await core.read { try $0.place(draft, isThreadChosen: isThreadChosen) })
+        } catch {
           drafts.append(nil)
           early[index] = EngramError(error)
         }
       }
-      let outcomes = try await core.submit(drafts.compactMap { $0 })
+      let outcomes = try await core.submit(drafts.compactMap { $0 }, behind: blocked)
       return try await results(drafts, early, outcomes)
     }
   }
@@ -56,7 +62,7 @@ extension EngramClient {
     try await publicly {
       try await core.read { rows in
         let queued = try rows.queued(limit: limit).map(OutboxEntry.init)
-        return queued + (try rows.outbox(limit: limit).map(OutboxEntry.init))
+        return queued + (try rows.outbox(limit: limit).filter { !$0.isControl }.map(OutboxEntry.init))
       }
     }
   }
@@ -91,7 +97,7 @@ extension EngramClient {
     }
   }
 
-  private func results(
+  func results(
     _ drafts: [Draft?], _ early: [Int: EngramError], _ outcomes: [MessageID: SubmitOutcome]
   ) async throws -> [SentMessage] {
     try await core.read { rows in
@@ -131,9 +137,13 @@ enum SubmitOutcome: Sendable {
 }
 
 extension OutboxRow {
+  /// Between devices, of no concern to people.
+  var isControl: Bool { (try? UnverifiedEnvelope(parsing: envelope).header.kind) == .control }
+
   func sentState(_ outcome: SubmitOutcome?) -> SentMessage.State {
     switch state {
     case .accepted: .accepted
+    case .cancelled: .refused(EngramError(.local, name: "cancelled", "the message was called back"))
     case .refused: .refused(EngramError(refusal: code))
     case .waiting:
       if case .waiting(let error) = outcome { .waiting(error) } else { .waiting(reason) }
@@ -166,7 +176,7 @@ extension ClientSnapshot {
   /// Whether every device processed a message; nil while it is open.
   func processed(_ message: String) throws -> Bool? {
     let row = try sent(message)
-    guard row.state != .refused else { return false }
+    guard row.state == .accepted || row.state == .waiting else { return false }
     guard let header = try? UnverifiedEnvelope(parsing: row.envelope).header else {
       throw ClientStoreError.damaged
     }
@@ -219,17 +229,12 @@ extension Draft {
         "body-too-large", "a body has at most \(Limits.bodyBytesMax) bytes",
         "send it in several messages, or say where it can be fetched")
     }
-    guard message.contentType.utf8.count <= Limits.contentTypeBytesMax else {
+    let contentType = try QuotedContentType.encode(message.contentType, quoting: options.quotes)
+    guard contentType.utf8.count <= Limits.contentTypeBytesMax else {
       throw bad("bad-content-type", "a content type has at most \(Limits.contentTypeBytesMax) bytes")
     }
-    guard let type = MessageType(name: options.type) else {
-      throw bad(
-        "bad-type", "the message type is not known", MessageType.allCases.map(\.name).joined(separator: " "))
-    }
-    guard let priority = Priority(name: options.priority) else {
-      throw bad(
-        "bad-priority", "the priority is not known", Priority.allCases.map(\.name).joined(separator: " "))
-    }
+    let type = try MessageType(checking: options.type)
+    let priority = try Priority(checking: options.priority)
     let ttl = options.ttlSeconds.multipliedReportingOverflow(by: 1_000)
     guard options.ttlSeconds > 0, !ttl.overflow, ttl.partialValue <= Limits.ttlMsMax else {
       throw bad("bad-ttl", "a message lives between one second and 30 days")
@@ -241,9 +246,7 @@ extension Draft {
     guard
       let thread = options.thread.map({ bytes(hex: $0).flatMap { ThreadID($0) } })
         ?? ThreadID(randomBytes(16))
-    else {
-      throw bad("bad-thread", "a thread id has 32 hexadecimal digits")
-    }
+    else { throw EngramError.badThread }
     var parent: EnvelopeID?
     if let text = options.replyTo {
       parent = bytes(hex: text).flatMap { EnvelopeID($0) }
@@ -253,6 +256,40 @@ extension Draft {
     self.init(
       messageID: id, recipients: recipients, type: type, priority: priority, thread: thread, parent: parent,
       createdMs: nowMs, expiresMs: nowMs + ttl.partialValue, notBeforeMs: notBefore,
-      contentType: message.contentType, body: message.body, mayCompress: options.compress)
+      contentType: contentType, body: message.body, mayCompress: options.compress)
+    labels = try [Label](checking: options.labels)
+  }
+}
+
+extension [Label] {
+  fileprivate init(checking labels: [String: String]) throws {
+    guard labels.count <= Limits.labelsMax,
+      labels.allSatisfy({ isLocalName($0.key) && $0.value.utf8.count <= Limits.labelValueBytesMax })
+    else {
+      throw EngramError(
+        .badInput, name: "bad-label",
+        "a message has at most \(Limits.labelsMax) labels, with values of \(Limits.labelValueBytesMax) bytes",
+        hint: "keys are lower-case letters, digits, dots, dashes and underscores")
+    }
+    let sorted = labels.sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }
+    self = sorted.map { Label(key: $0.key, value: $0.value) }
+  }
+}
+
+extension ClientSnapshot {
+  /// Puts an answer into the thread of what it answers.
+  /// - Parameter isThreadChosen: the caller named the thread; then it has to be that one.
+  func place(_ draft: Draft, isThreadChosen: Bool) throws -> Draft {
+    guard let parent = draft.parent else { return draft }
+    let thread = try threadOfAnswer(to: parent, chosen: isThreadChosen ? draft.thread : nil, lineage: lineage)
+    switch thread {
+    case .success(let thread):
+      var placed = draft
+      placed.thread = thread
+      return placed
+    case .failure(let code):
+      throw EngramError(
+        .badInput, code, hint: "what is not kept here can be answered too, with its thread: --thread ID")
+    }
   }
 }

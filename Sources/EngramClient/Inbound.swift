@@ -14,7 +14,11 @@ struct InboundResult: Sendable {
   var held = 0
   /// Messages that were new.
   var stored = 0
+  /// Control messages that were followed.
+  var controls = 0
   var highestSeq: UInt64 = 0
+  /// The node told something that is to be looked after.
+  var hasNews = false
 }
 
 /// The recipient's path of a message, one transaction per batch:
@@ -26,7 +30,8 @@ struct InboundResult: Sendable {
 /// 5. message id unused, times
 /// 6. opened (`open`: own wrap, context, commitment, tag, padding)
 /// 7. place in the sender's chain judged; a gap is an alarm, a fork is refused
-/// 8. plaintext, chain place, pin and prekey use: committed together
+/// 8. plaintext, chain place, pin and prekey use: committed together; a control message is followed instead,
+///    and an answer to a message of another thread is refused
 ///
 /// What cannot be opened is answered with a signed `failed` receipt and remembered as an alarm. Nothing else
 /// goes outward.
@@ -71,6 +76,9 @@ struct Inbound {
         senders.removeAll()
       case .envelope: try admit(item, purgedThroughMs: account.purgedThroughMs, in: rows, &result)
       case .receipt: try apply(item, in: rows, &result)
+      // Leases go to consumers.
+      case .leased: break
+      case .notice: try hear(item, in: rows, &result)
       }
     }
     return result
@@ -130,10 +138,15 @@ struct Inbound {
       // Nobody is known to have said this, so it must not use up the message id of somebody who may.
       try refuse(header, id, item.seq, code, remember: false, in: rows, &result)
     case .verified(let verified):
-      let code = try admitVerified(verified, item.seq, purgedThroughMs, in: rows)
-      if code == .none {
-        result.stored += 1
-      } else {
+      switch try admitVerified(verified, item.seq, purgedThroughMs, in: rows) {
+      case .followed:
+        let receipt = sign(.processed, .none, id, header.sender, header.senderKid, header.messageID)
+        try rows.insertAnswered(header, id, seq: item.seq, receipt: receipt, nowMs: nowMs)
+        result.acks.append(MailboxAck(seq: item.seq, receipt: receipt))
+        result.settles.append((id, item.seq))
+        result.controls += 1
+      case .kept: result.stored += 1
+      case .refused(let code):
         try refuse(header, id, item.seq, code, remember: code != .messageIDReused, in: rows, &result)
       }
     }
@@ -195,19 +208,27 @@ struct Inbound {
     } catch { return .refused(error.code) }
   }
 
+  /// What became of a message whose sender is certain.
+  private enum Admission {
+    /// A control message: its answer is signed at once.
+    case followed
+    /// For the application.
+    case kept
+    case refused(ErrorCode)
+  }
+
   /// Steps 5 to 8.
-  /// - Returns: `none` when the message is kept, or why it is refused.
   private mutating func admitVerified(
     _ verified: VerifiedEnvelope, _ seq: UInt64, _ purgedThroughMs: UInt64, in rows: ClientTransaction
-  ) throws -> ErrorCode {
+  ) throws -> Admission {
     let header = verified.header
     if try rows.envelope(of: header.messageID, sender: header.sender, kid: header.senderKid) != nil {
       try raise(.fork, .messageIDReused, verified, in: rows)
-      return .messageIDReused
+      return .refused(.messageIDReused)
     }
-    guard header.expiresMs > purgedThroughMs else { return .replayWindowClosed }
+    guard header.expiresMs > purgedThroughMs else { return .refused(.replayWindowClosed) }
     let times = checkTimes(header, nowMs: nowMs, ttlMsMax: account.acceptedTTLMs)
-    guard times == .none else { return times }
+    guard times == .none else { return .refused(times) }
     let message: OpenedMessage
     do {
       message = try open(verified, as: account.address, kid: account.kid) { id in
@@ -218,7 +239,7 @@ struct Inbound {
       }
     } catch let error as OpenError {
       try raise(.unopened, error.code, verified, in: rows)
-      return error.code
+      return .refused(error.code)
     }
     var isAfterGap = false
     var chain = try chain(from: header.senderKid, in: rows)
@@ -229,13 +250,12 @@ struct Inbound {
       chain.hasGap = true
       try rows.raise(
         .gap, .chainGap, address: header.sender.text, kid: header.senderKid, missing: missing, nowMs: nowMs)
-    case .duplicate: return .replayWindowClosed
+    case .duplicate: return .refused(.replayWindowClosed)
     case .fork:
       try raise(.fork, .chainFork, verified, in: rows)
-      return .chainFork
+      return .refused(.chainFork)
     }
     try pin(header.senderKid, in: rows)
-    try rows.insertMessage(message, seq: seq, isAfterGap: isAfterGap, nowMs: nowMs)
     try rows.record(message.chain, id: message.id, from: header.senderKid, expiresMs: header.expiresMs)
     if chain.hasGap { try rows.closeGaps(from: header.senderKid, around: message.chain, nowMs: nowMs) }
     if message.chain.seq > chain.head.seq {
@@ -244,7 +264,24 @@ struct Inbound {
     chains[header.senderKid] = chain
     try rows.consumePrekey(message.prekey, kind: message.prekeyKind)
     if message.prekeyKind == .oneTime { prekeys[message.prekey] = nil }
-    return .none
+    return try take(message, seq, isAfterGap: isAfterGap, in: rows)
+  }
+
+  /// The last of step 8: the message has its place in the chain, whatever is done with it.
+  private func take(
+    _ message: OpenedMessage, _ seq: UInt64, isAfterGap: Bool, in rows: ClientTransaction
+  ) throws -> Admission {
+    if message.header.kind == .control {
+      let code = try follow(message, in: rows)
+      return code == .none ? .followed : .refused(code)
+    }
+    if let parent = message.header.parent, let known = try rows.lineage(of: parent),
+      known.thread != message.header.thread
+    {
+      return .refused(.parentInvalid)
+    }
+    try rows.insertMessage(message, seq: seq, isAfterGap: isAfterGap, nowMs: nowMs)
+    return .kept
   }
 
   private func chain(from kid: Kid, in rows: ClientTransaction) throws -> KnownChain {
@@ -286,7 +323,7 @@ struct Inbound {
   ) throws {
     let receipt = sign(.failed, code, id, header.sender, header.senderKid, header.messageID)
     if remember {
-      try rows.insertRefused(header, id, seq: seq, receipt: receipt, nowMs: nowMs)
+      try rows.insertAnswered(header, id, seq: seq, receipt: receipt, nowMs: nowMs)
     } else {
       try rows.raise(
         .unopened, code, address: header.sender.text, kid: header.senderKid, envelope: id, nowMs: nowMs)
@@ -329,5 +366,20 @@ struct Inbound {
 
   private func raiseRefused(_ code: ErrorCode, in rows: ClientTransaction) throws {
     try rows.raise(.receiptRefused, code, address: account.address.node.text, nowMs: nowMs)
+  }
+
+  // MARK: News of the node
+
+  /// Kept with what it is about; a notice of a kind that this version does not know is done with.
+  private func hear(_ item: MailboxItem, in rows: ClientTransaction, _ result: inout InboundResult) throws {
+    result.acks.append(MailboxAck(seq: item.seq))
+    guard let notice = try? NodeNotice(parsing: item.payload[...]) else { return }
+    switch notice.kind {
+    case .topicMembership:
+      guard let news = try? TopicMembershipNotice(parsing: notice.payload[...]) else { return }
+      let topic = TopicAddress(TopicPattern(news.topic), at: news.node)
+      try rows.noteMembership(topic, news.member, joined: news.joined)
+      result.hasNews = true
+    }
   }
 }

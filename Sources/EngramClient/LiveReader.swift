@@ -81,6 +81,7 @@ struct LiveReader: Sendable {
       try await withTaskCancellationHandler {
         try await withThrowingTaskGroup(of: Void.self) { group in
           group.addTask { try await maintain() }
+          group.addTask { try await watchGaps() }
           try await pump(link)
           group.cancelAll()
         }
@@ -95,10 +96,19 @@ struct LiveReader: Sendable {
     return true
   }
 
+  /// Asks about messages that stay missing, while the connection lives.
+  private func watchGaps() async throws {
+    while !Task.isCancelled {
+      await core.exchangeStubsIfDue()
+      try await Task.sleep(for: .milliseconds(StubPolicy.graceMs))
+    }
+  }
+
   /// Prekeys and the outbox, while the connection lives.
   private func maintain() async throws {
     while !Task.isCancelled {
       _ = try? await client.resendOutbox()
+      await core.serveRetained(due: false)
       try? await Task.sleep(for: .seconds(ClientLimits.maintenanceSeconds))
       await core.maintainIfDue()
     }
@@ -126,14 +136,19 @@ struct LiveReader: Sendable {
         gauge.update { $0.received(counted, kept: messages.count) }
         await queue.add(messages)
         let core = core
-        Task { await core.deliver(result.acks, settling: result.settles) }
+        Task {
+          await core.deliver(result.acks, settling: result.settles)
+          if result.controls > 0 { await core.exchangeStubsIfDue(isUrgent: true) }
+          // Not awaited here: what it sends is answered over this very connection.
+          if result.hasNews { await core.serveRetained(due: true) }
+        }
         refill()
       case .outcomes(let request, let outcomes): await link.complete(request, outcomes)
       case .problem(let code) where code != .none && EngramError.kind(ofRefusal: code) == .refused:
         throw EngramError(refusal: code)
       case .problem: return
       // The node does not keep to the protocol: another connection may.
-      case .ack, .credit, .send, nil: return
+      case .ack, .consume, .credit, .send, .settle, nil: return
       }
     }
   }

@@ -1,5 +1,6 @@
 internal import EngramClientStore
 internal import EngramCore
+internal import Synchronization
 
 /// The receiving side of one client: what was fetched, handed out and acknowledged. One process per home
 /// receives at a time, so that no message is shown twice.
@@ -45,6 +46,7 @@ actor Mailbox {
     guard !items.isEmpty else { return 0 }
     let result = try await absorb(items)
     await core.deliver(result.acks, settling: result.settles)
+    if result.controls > 0 { await core.exchangeStubsIfDue(isUrgent: true) }
     return items.count
   }
 
@@ -56,6 +58,7 @@ actor Mailbox {
       return try inbound.process(items, in: rows)
     }
     seenThrough = Swift.max(seenThrough, result.highestSeq)
+    if result.hasNews { core.hasNews.store(true, ordering: .relaxed) }
     return result
   }
 
@@ -71,11 +74,14 @@ actor Mailbox {
 
 extension ReceivedMessage {
   init(_ row: InboxRow) {
+    let content = QuotedContentType(parsing: row.head.contentType)
     self.init(
       envelopeID: row.envelopeID.description, messageID: row.messageID.description, from: row.sender.text,
       fromDevice: row.senderKid.description, thread: row.thread.description, replyTo: row.parent?.description,
       type: row.type.name, priority: row.priority.name, createdMs: row.createdMs, receivedMs: row.receivedMs,
-      isAfterGap: row.isAfterGap, contentType: row.contentType, body: row.body)
+      expiresMs: row.head.expiresMs, isAfterGap: row.isAfterGap, to: row.head.recipients.map(\.text),
+      labels: row.head.labels.dictionary, topic: row.head.topic.isEmpty ? nil : row.head.topic,
+      contentType: content.contentType, quotes: content.quotes, body: row.body)
   }
 }
 

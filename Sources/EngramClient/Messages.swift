@@ -9,8 +9,14 @@ public struct SendOptions: Sendable {
   public var ttlSeconds: UInt64 = 7 * 24 * 3_600
   /// The conversation, 32 hexadecimal digits; nil starts a new one.
   public var thread: String?
-  /// The envelope that this answers, 64 hexadecimal digits.
+  /// The envelope that this answers, 64 hexadecimal digits. Its thread is used when none is given; one that
+  /// is not kept here needs `thread` beside it.
   public var replyTo: String?
+  /// Passages of other messages that this refers to.
+  public var quotes: [Quote] = []
+  /// At most 16, visible to every node on the way. Keys as `[a-z0-9][a-z0-9._-]*`, values of at most 256
+  /// bytes.
+  public var labels: [String: String] = [:]
   /// Not to be delivered before this time, in milliseconds since 1970.
   public var notBeforeMs: UInt64?
   /// Compress the body before sealing. Only for bodies of one origin: beside text that somebody else chose,
@@ -70,9 +76,16 @@ public struct ReceivedMessage: Sendable {
   public let priority: String
   public let createdMs: UInt64
   public let receivedMs: UInt64
+  public let expiresMs: UInt64
   /// True when an earlier message of this sender is missing: somebody on the way dropped or delays it.
   public let isAfterGap: Bool
+  /// The addresses that it was sealed for.
+  public let to: [String]
+  public let labels: [String: String]
+  public let topic: String?
   public let contentType: String
+  /// Passages of other messages that it refers to; `passage` looks them up here.
+  public let quotes: [Quote]
   public let body: [UInt8]
 }
 
@@ -94,7 +107,7 @@ public struct DeliveryReceipt: Sendable, Equatable {
 
 /// Something that this device sent or has yet to send.
 public struct OutboxEntry: Sendable {
-  public enum State: String, Sendable { case accepted, queued, refused, waiting }
+  public enum State: String, Sendable { case accepted, cancelled, queued, refused, waiting }
   public let messageID: String
   public let envelopeID: String?
   public let recipients: [String]

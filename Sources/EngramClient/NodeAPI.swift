@@ -123,6 +123,11 @@ actor NodeAPI {
     return try await outcomes(request, count: acks.count)
   }
 
+  /// Asks the node to drop what it still holds of a message of this device.
+  func cancel(_ message: MessageID) async throws {
+    _ = try await authorised(NodeRequest("DELETE", path("messages/\(message)")), expecting: [200, 204])
+  }
+
   func realtime() async throws -> RealtimeSocket {
     for isRetry in [false, true] {
       var request = NodeRequest("GET", path("realtime"))
@@ -137,7 +142,7 @@ actor NodeAPI {
     throw EngramError(refusal: .tokenInvalid)
   }
 
-  private func path(_ suffix: String) -> String { "/api/v1/agents/\(address.text)/\(suffix)" }
+  func path(_ suffix: String) -> String { "/api/v1/agents/\(address.text)/\(suffix)" }
 
   private func outcomes(_ request: NodeRequest, count: Int) async throws -> [ItemOutcome] {
     let reply = try await authorised(request, expecting: [200])
@@ -148,7 +153,7 @@ actor NodeAPI {
   }
 
   /// Sends with the session, opening another one when the node no longer knows ours.
-  private func authorised(_ request: NodeRequest, expecting statuses: [Int]) async throws -> NodeReply {
+  func authorised(_ request: NodeRequest, expecting statuses: [Int]) async throws -> NodeReply {
     for isRetry in [false, true] {
       var request = request
       request.headers.append(("authorization", "Bearer \(try await bearer())"))

@@ -35,12 +35,31 @@ struct ReceiptJudge {
     do throws(CodecError) {
       receipt = try UnverifiedReceipt(parsing: bytes[...])
     } catch { return .failure(error.code) }
-    let body = receipt.body
-    guard let row = try row ?? rows.outbox(envelope: body.envelope), row.envelopeID == body.envelope,
+    guard let row = try row ?? rows.outbox(envelope: receipt.body.envelope),
+      row.envelopeID == receipt.body.envelope,
       let sent = try? UnverifiedEnvelope(parsing: row.envelope)
     else { return .failure(.notFound) }
-    guard body.sender == account.address, body.senderKid == account.kid, body.messageID == row.messageID,
-      isRecipient(body, of: sent.header)
+    return try judge(receipt, bytes, about: sent.header, id: row.envelopeID, in: rows)
+  }
+
+  /// A receipt about one envelope of ours, whose header is given.
+  mutating func judge(
+    _ bytes: [UInt8], about header: EnvelopeHeader, id: EnvelopeID, in rows: ClientSnapshot
+  ) throws -> Result<VerifiedReceipt, ErrorCode> {
+    let receipt: UnverifiedReceipt
+    do throws(CodecError) {
+      receipt = try UnverifiedReceipt(parsing: bytes[...])
+    } catch { return .failure(error.code) }
+    return try judge(receipt, bytes, about: header, id: id, in: rows)
+  }
+
+  private mutating func judge(
+    _ receipt: UnverifiedReceipt, _ bytes: [UInt8], about header: EnvelopeHeader, id: EnvelopeID,
+    in rows: ClientSnapshot
+  ) throws -> Result<VerifiedReceipt, ErrorCode> {
+    let body = receipt.body
+    guard body.envelope == id, body.sender == account.address, body.senderKid == account.kid,
+      body.messageID == header.messageID, isRecipient(body, of: header)
     else { return .failure(.nonCanonical) }
     let issuer = Issuer(
       role: body.role, name: body.issuerName, recipient: body.recipient, kid: body.recipientKid)

@@ -55,6 +55,10 @@ package enum ClientStoreLimits {
   package static let deviceListRenewalMs: UInt64 = 10 * 24 * 3_600 * 1_000
   /// How long a directory answer is used without asking again.
   package static let directoryFreshMs: UInt64 = 3_600_000
+  /// Between two purges: what is forgotten an hour late harms nobody.
+  package static let purgeIntervalMs: UInt64 = 3_600_000
   /// Bodies that wait for keys; more means that something is wrong and the caller should stop.
   package static let queuedMax = 10_000
+  /// Topics whose last value is kept; as many as a node lets one client register.
+  static let retainedMax = 1_000
 }

@@ -22,8 +22,9 @@ extension NodeConfiguration {
     let basics = Basics(reading: &node, in: document)
     let (limits, limitProblems) = readLimits(document, environment)
     let (federation, federationProblems) = readFederation(document, environment)
+    let (permissions, permissionProblems) = readPermissions(document, ownName: basics?.name)
     let sources = PeerSources(beside: document)
-    problems += node.problems + limitProblems + federationProblems + sources.problems
+    problems += node.problems + limitProblems + federationProblems + permissionProblems + sources.problems
     problems += sources.conflicts(ownName: basics?.name, ownFile: path)
     // Without a problem the required keys are there, but the compiler cannot know it.
     guard problems.isEmpty, let basics else { throw ConfigurationError(problems: problems) }
@@ -33,8 +34,7 @@ extension NodeConfiguration {
       privateKeyPath: basics.privateKeyPath, authorityPath: basics.authorityPath,
       identityKeyPath: basics.identityKeyPath, adminSocketPath: basics.adminSocketPath,
       logLevel: basics.logLevel, logFormat: basics.logFormat, metrics: basics.metrics, limits: limits,
-      federation: federation,
-      peers: sources.peers, peerPlaces: sources.places)
+      federation: federation, permissions: permissions, peers: sources.peers, peerPlaces: sources.places)
   }
 
   private static func unknownTables(in document: ConfigurationDocument) -> [ConfigurationProblem] {
@@ -48,7 +48,7 @@ extension NodeConfiguration {
         hint: isNodeKey && !isTable
           ? "put it below [node]"
           : suggestion.map { "did you mean [\($0)]?" }
-            ?? "known here: [federation], [limits], [node], [[peer]]")
+            ?? "known here: [federation], [limits], [node], [[peer]], [permissions]")
     }
   }
 
@@ -87,6 +87,25 @@ extension NodeConfiguration {
     }
     reader.refuseUnknown(Schema.Federation.all.map(\.name))
     return (federation, reader.problems)
+  }
+}
+
+extension NodeConfiguration {
+  private static func readPermissions(
+    _ document: ConfigurationDocument, ownName: NodeName?
+  ) -> (Permissions, [ConfigurationProblem]) {
+    var reader = TableReader(document, table: "permissions", environment: [:])
+    let expected = "a list of addresses of this node's clients, such as [\"ops@acme.example\"]"
+    let broadcast = reader.values(Schema.Permissions.broadcast, expected: expected) { text -> Address? in
+      guard let address = try? Address(text), ownName.map({ $0 == address.node }) ?? true else { return nil }
+      return address
+    }
+    if broadcast.count > Schema.Permissions.broadcastersMax {
+      reader.note(
+        Schema.Permissions.broadcast, "must not have more than \(Schema.Permissions.broadcastersMax) entries")
+    }
+    reader.refuseUnknown([Schema.Permissions.broadcast])
+    return (Permissions(broadcast: Set(broadcast).sorted()), reader.problems)
   }
 }
 

@@ -24,6 +24,7 @@ package struct NodeConfiguration: Sendable, Equatable {
   package let metrics: MetricsAccess
   package let limits: Limits
   package let federation: Federation
+  package let permissions: Permissions
   /// Ascending by name.
   package let peers: [PeerConfiguration]
   /// `file:line` of each peer's table, for messages about it.
@@ -47,6 +48,14 @@ package struct NodeConfiguration: Sendable, Equatable {
     package let dialBackoffMin: Duration
     package let dialBackoffMax: Duration
     package let idlePingInterval: Duration
+  }
+}
+
+/// What the operator allows beyond what every client may do.
+extension NodeConfiguration {
+  package struct Permissions: Sendable, Equatable {
+    /// Clients of this node that may ask for the addresses of all others, ascending.
+    package let broadcast: [Address]
   }
 }
 

@@ -2,7 +2,7 @@ import EngramCore
 
 /// The keys of each table. Names carry their unit; every number carries its bounds and the reason for them.
 enum Schema {
-  static let tables = ["federation", "limits", "node", "peer"]
+  static let tables = ["federation", "limits", "node", "peer", "permissions"]
 
   static let nodeKeys = [
     "admin_socket", "advertise", "ca", "certificate", "data_dir", "identity_key", "listen", "log_format",
@@ -66,6 +66,12 @@ enum Schema {
     static let all = [
       windowMessages, windowBytes, backoffMinMilliseconds, backoffMaxMilliseconds, idlePingSeconds,
     ]
+  }
+
+  enum Permissions {
+    static let broadcast = "broadcast"
+    /// Whoever may write to everybody is known by name; a longer list means everybody.
+    static let broadcastersMax = 1_000
   }
 
   /// A file of this size is no configuration; reading stops there.

@@ -140,6 +140,21 @@ struct TableReader {
     return value
   }
 
+  /// A list of strings, each parsed; empty when the key is absent. One that does not parse is noted.
+  mutating func values<Value>(_ key: String, expected: String, _ parse: (String) -> Value?) -> [Value] {
+    guard let node = table[key] else { return [] }
+    guard let array = node.array else {
+      note(key, "must be \(expected), found \(Self.named(node.type))")
+      return []
+    }
+    let values = array.map { $0.string.flatMap(parse) }
+    guard values.allSatisfy({ $0 != nil }) else {
+      note(key, "must be \(expected)")
+      return []
+    }
+    return values.compactMap { $0 }
+  }
+
   // MARK: - Problems
 
   /// Notes every key of the table that is not among `known`.

@@ -6,6 +6,10 @@ package struct MailboxItem: Equatable, Sendable {
     case envelope = 2
     /// `lp(receipt)…`: one or more receipts about messages that this device sent; acknowledged as one.
     case receipt = 3
+    /// A `LeasedEnvelope`; settled under its token, never acknowledged by its number alone.
+    case leased = 4
+    /// A `NodeNotice`; acknowledged with an empty receipt.
+    case notice = 5
   }
 
   package var kind: Kind
@@ -41,7 +45,7 @@ package struct MailboxItem: Equatable, Sendable {
         try parse(try r.field()) { (item) throws(CodecError) in
           MailboxItem(
             kind: try known(Kind(rawValue: try item.integer())), seq: try item.integer(),
-            payload: Array(try item.field(max: Limits.envelopeBytesMax)))
+            payload: Array(try item.field(max: Limits.envelopeBytesMax + LeasedEnvelope.overheadBytes)))
         })
     }
     return items
@@ -127,9 +131,13 @@ package enum RealtimeFrame: Equatable, Sendable {
   case ack(request: UInt32, acks: [MailboxAck])
   /// 3, client: `items u32`: the node may push that many more items (certificates are free).
   case credit(UInt32)
+  /// 4, client: from now on envelopes come as leases, within the prefetch instead of the credit.
+  case consume(ConsumeRequest)
+  /// 5, client: `request u32 | settlements…`
+  case settle(request: UInt32, settlements: [Settlement])
   /// 16, node: `items…`
   case items([MailboxItem])
-  /// 17, node: `request u32 | outcomes…`: answers a send or an ack.
+  /// 17, node: `request u32 | outcomes…`: answers a send, an ack or a settle.
   case outcomes(request: UInt32, [ItemOutcome])
   /// 18, node: `code u16`: the connection closes next.
   case problem(ErrorCode)
@@ -149,6 +157,13 @@ package enum RealtimeFrame: Equatable, Sendable {
     case .credit(let count):
       w.raw(UInt8(3))
       w.field(count)
+    case .consume(let consume):
+      w.raw(UInt8(4))
+      consume.append(to: &w)
+    case .settle(let request, let settlements):
+      w.raw(UInt8(5))
+      w.field(request)
+      Settlement.append(settlements, to: &w)
     case .items(let items):
       w = FieldWriter(capacity: items.reduce(1) { $0 + $1.payload.count + MailboxItem.overheadBytes + 4 })
       w.raw(UInt8(16))
@@ -179,6 +194,12 @@ package enum RealtimeFrame: Equatable, Sendable {
     case 3:
       self = .credit(try r.integer())
       try r.finish()
+    case 4:
+      self = .consume(try ConsumeRequest(&r))
+      try r.finish()
+    case 5:
+      let request: UInt32 = try r.integer()
+      self = .settle(request: request, settlements: try Settlement.decode(remainder(r)))
     case 16: self = .items(try MailboxItem.decode(remainder(r)))
     case 17:
       let request: UInt32 = try r.integer()

@@ -173,15 +173,3 @@ package func known<T>(_ value: T?) throws(CodecError) -> T {
   guard let value else { throw .unknownValue }
   return value
 }
-
-/// Dot-separated tokens of `[a-z0-9_-]`, at most 255 bytes: `builds.linux.failed`.
-package func isTopic(_ text: String) -> Bool {
-  guard (1...Limits.topicBytesMax).contains(text.utf8.count) else { return false }
-  let tokens = text.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
-  return tokens.allSatisfy { token in
-    !token.isEmpty
-      && token.allSatisfy { c in
-        isLowerAlphanumeric(c) || c == UInt8(ascii: "_") || c == UInt8(ascii: "-")
-      }
-  }
-}

@@ -45,6 +45,16 @@ extension ErrorCode {
     .rateLimited: "too many requests",
     .quotaExceeded: "a quota is used up",
     .unsupportedMedia: "the content type is not one this path takes",
+    .leaseLost: "the lease has ended, or another consumer holds the message",
+    .notLeased: "the message is not leased",
+    .wrongMode: "the mailbox is not in a state in which this can be asked",
+    .topicInvalid: "a topic is words of a-z 0-9 _ - joined by dots, at most 255 bytes",
+    .wildcardPublish: "a message is published under one topic, not under a pattern",
+    .parentInvalid: "the message that this answers belongs to another conversation, or is not known",
+    .notCancellable: "the message was handed out already, or is done",
+    .deadLettered: "the message is a dead letter",
+    .rejected: "the recipient's application rejected the message",
+    .attemptsExhausted: "the message failed as often as it may be tried",
     .helloInvalid: "the hello does not verify",
     .helloSkew: "the clocks of the two nodes differ by more than five minutes",
     .wrongPeer: "the node on the other side is not the pinned one",
@@ -58,6 +68,7 @@ extension ErrorCode {
     .peerRolledBack: "the peer has forgotten what it had committed",
     .idleTimeout: "nothing was heard for too long",
     .peerSuspended: "the peer is not enabled here",
+    .notSupported: "the other node does not know this request",
     .storageFull: "the disk is full",
     .storageFailed: "the store failed",
     .overloaded: "too much work is waiting",
@@ -82,7 +93,11 @@ extension ErrorCode {
     case .identityChanged: "compare safety numbers over another channel before you trust the new key"
     case .unknownRecipient: "check the address; the recipient may not be registered yet"
     case .peerUnreachable: "the message stays queued and is tried again"
+    case .notSupported: "the other organisation's software is older; ask its administrator to upgrade"
+    case .wildcardPublish: "wildcards are for subscriptions: `engram topic subscribe 'orders.*'`"
     case .sessionExpired: "open a new session with a fresh token"
+    case .wrongMode: "stop every consumer of this mailbox first"
+    case .deadLettered: "an operator can give it another round: `engram-node admin queue requeue`"
     default: nil
     }
   }

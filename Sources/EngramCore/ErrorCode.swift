@@ -44,6 +44,16 @@ package enum ErrorCode: UInt16, CaseIterable, Error, Sendable {
   case rateLimited = 405
   case quotaExceeded = 406
   case unsupportedMedia = 407
+  case leaseLost = 410
+  case notLeased = 411
+  case wrongMode = 412
+  case topicInvalid = 413
+  case wildcardPublish = 414
+  case parentInvalid = 415
+  case notCancellable = 417
+  case deadLettered = 418
+  case rejected = 419
+  case attemptsExhausted = 420
   // 5xx: federation.
   case helloInvalid = 500
   case helloSkew = 501
@@ -58,6 +68,7 @@ package enum ErrorCode: UInt16, CaseIterable, Error, Sendable {
   case peerRolledBack = 510
   case idleTimeout = 511
   case peerSuspended = 512
+  case notSupported = 513
   // 6xx: this node.
   case storageFull = 600
   case storageFailed = 601
@@ -78,6 +89,7 @@ package enum ErrorCode: UInt16, CaseIterable, Error, Sendable {
     switch rawValue {
     case 0: .none
     case 100..<400: .sender
+    case 410, 418, 419, 420: .recipient
     case 400..<500: .sender
     case 500..<600: self == .peerUnreachable ? .node : .peer
     case 600..<700: self == .storageFull ? .operator : .node

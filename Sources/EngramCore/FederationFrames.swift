@@ -12,6 +12,8 @@ package enum FrameType: UInt8, CaseIterable, Sendable {
   case ping = 10
   case pong = 11
   case goodbye = 12
+  case request = 13
+  case response = 14
 
   package var requiredFeature: LinkFeatures {
     switch self {
@@ -20,6 +22,7 @@ package enum FrameType: UInt8, CaseIterable, Sendable {
     case .receipts, .receiptsAck: .receipts
     case .directoryQuery, .directoryAnswer: .directory
     case .part: .parts
+    case .request, .response: .requests
     }
   }
 }
@@ -31,8 +34,9 @@ package struct LinkFeatures: OptionSet, Sendable {
   package static let receipts = LinkFeatures(rawValue: 1 << 1)
   package static let directory = LinkFeatures(rawValue: 1 << 2)
   package static let parts = LinkFeatures(rawValue: 1 << 3)
+  package static let requests = LinkFeatures(rawValue: 1 << 4)
   /// What this implementation speaks.
-  package static let supported: LinkFeatures = [.deliver, .receipts, .directory, .parts]
+  package static let supported: LinkFeatures = [.deliver, .receipts, .directory, .parts, .requests]
 }
 
 package enum LinkRole: UInt8, Sendable {

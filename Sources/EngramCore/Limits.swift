@@ -20,6 +20,17 @@ package enum Limits {
   package static let labelValueBytesMax = 256
   package static let attachmentsMax = 64
   package static let topicBytesMax = 255
+  /// As long as a label of a DNS name and one more; words, not sentences.
+  package static let topicTokenBytesMax = 64
+  /// Members of a topic in one answer: with addresses of the greatest length it still fits into
+  /// `responseBytesMax` by the bytes that a page is cut at.
+  package static let topicMembersPerPageMax = 1_000
+  /// Publishers told of one new member in one request.
+  package static let topicNoticesPerRequestMax = 100
+  /// A request between nodes is about one client and one thing.
+  package static let requestBytesMax = 64 << 10
+  /// Fits with room to spare into the smallest frame that a peer may allow (320 KiB).
+  package static let responseBytesMax = 256 << 10
 
   /// `lp(K) || lp(hH[0..<16]) || lp(seq) || lp(prev)` plus the 48 bytes of `crypto_box_seal`.
   package static let wrapBytes = 36 + 20 + 12 + 36 + 48
@@ -59,6 +70,15 @@ package enum Limits {
   package static let envelopesPerBatchMax = 1_000
   /// Payload of one `part` frame; other frames pass between parts.
   package static let partBytesMax = 256 << 10
+  /// Messages in one consumer's hands at the same time: what a group commit can settle at once.
+  package static let prefetchMax = 1_000
+  /// Shorter leases would run out while an answer is on its way.
+  package static let visibilityMsMin: UInt64 = 1_000
+  package static let visibilityMsMax: UInt64 = 12 * 3_600 * 1_000
+  package static let visibilityMsDefault: UInt64 = 30_000
+  /// A topic, an address and what frames them.
+  package static let noticeBytesMax = 1 << 10
+
   /// Critical extensions are refused whole, so the field needs room for none.
   package static let criticalExtensionBytesMax = 1 << 10
 }

@@ -20,7 +20,7 @@ enum FederationTimes {
 }
 
 /// Federation of one node: keeps a link to every peer, in whichever direction it came about.
-package final class FederationService: DirectoryPort, Sendable {
+package final class FederationService: DirectoryPort, RequestPort, Sendable {
   /// ALPN (RFC 7301); the listener asks for a client certificate under it.
   package static let applicationProtocol = "engram/1"
 
@@ -51,6 +51,7 @@ package final class FederationService: DirectoryPort, Sendable {
       node: node, settings: settings, pool: pool, loops: Array(group.makeIterator()), log: log,
       counters: FederationCounters())
     node.setDirectoryPort(self)
+    node.setRequestPort(self)
   }
 
   // MARK: - Peers
@@ -158,6 +159,7 @@ package final class FederationService: DirectoryPort, Sendable {
     }
     for link in links { try? await link.channel.closeFuture.get() }
     node.setDirectoryPort(nil)
+    node.setRequestPort(nil)
   }
 
   /// Takes a connection whose TLS handshake chose `applicationProtocol`, on its event loop. A peer that is
@@ -173,7 +175,7 @@ package final class FederationService: DirectoryPort, Sendable {
     }
   }
 
-  // MARK: - Directory
+  // MARK: - Questions
 
   /// Asks a peer about one of its clients. The answer is as it came; the node verifies it.
   package func lookup(
@@ -183,6 +185,17 @@ package final class FederationService: DirectoryPort, Sendable {
     guard let supervisor = state.withLock({ $0.supervisors[peer] }) else {
       return completion(.failure(.noRoute))
     }
-    supervisor.lookup(address, completion)
+    supervisor.ask(.directory(address), completion)
+  }
+
+  /// Asks a peer for something on behalf of one of our clients.
+  package func ask(
+    _ kind: RequestKind, _ payload: [UInt8], of peer: NodeName,
+    completion: @escaping @Sendable (Result<[UInt8], ErrorCode>) -> Void
+  ) {
+    guard let supervisor = state.withLock({ $0.supervisors[peer] }) else {
+      return completion(.failure(.noRoute))
+    }
+    supervisor.ask(.request(kind, payload), completion)
   }
 }

@@ -120,6 +120,10 @@ package enum LinkEvent: Sendable {
   case receiptsRead([ReceiptsRow])
   case receiptsReadFailed
   case received(LinkFrame)
+  /// Answer to `answerRequest`.
+  case requestAnswered(request: UInt32, ErrorCode, [UInt8])
+  /// Somebody here asks the peer for something; answered by `resolveRequest` with the same id.
+  case requestMade(id: UInt64, RequestKind, [UInt8])
   /// Answer to `settle`: this many outcomes are durable.
   case settled(Int)
   /// Time passed; sent about four times a second.
@@ -134,6 +138,8 @@ package enum LinkAction: Sendable {
   case acceptEnvelopes(InboundBatch)
   case acceptReceipts(ReceiptsTicket, [[UInt8]])
   case answerDirectory(request: UInt32, Address)
+  /// The kind as it came: the node knows which it serves.
+  case answerRequest(request: UInt32, kind: UInt8, [UInt8])
   case claim
   /// Everything sent before goes out, then the transport closes.
   case close(LinkEnd)
@@ -147,6 +153,7 @@ package enum LinkAction: Sendable {
   /// The peer's store forgot what it had acknowledged; an operator must know.
   case reportPeerRollback
   case resolveLookup(id: UInt64, Result<[UInt8], ErrorCode>)
+  case resolveRequest(id: UInt64, Result<[UInt8], ErrorCode>)
   case send(FrameType, [UInt8])
   case settle(through: UInt64, [AckFrame.Item])
   case settleReceipts(through: UInt64)

@@ -49,7 +49,7 @@ final class LinkHandler: ChannelDuplexHandler {
   }
   private var transportError: TLSError?
   private var ticks: RepeatedTask?
-  private var lookups: [UInt64: DirectoryCompletion] = [:]
+  private var lookups: [UInt64: QuestionCompletion] = [:]
   private var nextLookup: UInt64 = 0
   var watches: [Watch] = []
   var mailboxes: (envelopes: Int64, receipts: Int64)?
@@ -195,6 +195,7 @@ final class LinkHandler: ChannelDuplexHandler {
     case .acceptEnvelopes(let batch): acceptEnvelopes(batch)
     case .acceptReceipts(let ticket, let receipts): acceptReceipts(ticket, receipts)
     case .answerDirectory(let request, let address): answerDirectory(request, address)
+    case .answerRequest(let request, let kind, let payload): answerRequest(request, kind, payload)
     case .claim: if let port { handle(.claimed(supervisor.claim(port))) }
     case .close(let end): close(end)
     case .established:
@@ -208,7 +209,8 @@ final class LinkHandler: ChannelDuplexHandler {
     case .readReceipts(let after, let maxCount): readReceipts(after: after, maxCount: maxCount)
     case .redrawEpoch: redrawEpoch()
     case .reportPeerRollback: reportPeerRollback()
-    case .resolveLookup(let id, let result): lookups.removeValue(forKey: id)?(result)
+    case .resolveLookup(let id, let result), .resolveRequest(let id, let result):
+      lookups.removeValue(forKey: id)?(result)
     case .send(let type, let payload):
       guard let context else { return }
       context.write(
@@ -219,11 +221,15 @@ final class LinkHandler: ChannelDuplexHandler {
     }
   }
 
-  func lookup(_ address: Address, _ completion: @escaping DirectoryCompletion) {
+  /// Directory questions and requests share their ids.
+  func ask(_ question: LinkQuestion, _ completion: @escaping QuestionCompletion) {
     guard machine != nil else { return completion(.failure(.peerUnreachable)) }
     nextLookup += 1
     lookups[nextLookup] = completion
-    handle(.directoryLookup(id: nextLookup, address))
+    switch question {
+    case .directory(let address): handle(.directoryLookup(id: nextLookup, address))
+    case .request(let kind, let payload): handle(.requestMade(id: nextLookup, kind, payload))
+    }
   }
 
   // MARK: - End

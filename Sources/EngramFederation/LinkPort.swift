@@ -2,7 +2,13 @@ import EngramCore
 import NIOCore
 import Synchronization
 
-typealias DirectoryCompletion = @Sendable (Result<[UInt8], ErrorCode>) -> Void
+typealias QuestionCompletion = @Sendable (Result<[UInt8], ErrorCode>) -> Void
+
+/// What is asked of a peer over its link and answered there.
+enum LinkQuestion: Sendable {
+  case directory(Address)
+  case request(RequestKind, [UInt8])
+}
 
 /// A link as others see it: something to tell events, from any thread.
 final class LinkPort: Sendable {
@@ -28,7 +34,7 @@ final class LinkPort: Sendable {
     channel.eventLoop.execute { [handler] in handler.value.handle(event) }
   }
 
-  func lookup(_ address: Address, _ completion: @escaping DirectoryCompletion) {
-    channel.eventLoop.execute { [handler] in handler.value.lookup(address, completion) }
+  func ask(_ question: LinkQuestion, _ completion: @escaping QuestionCompletion) {
+    channel.eventLoop.execute { [handler] in handler.value.ask(question, completion) }
   }
 }

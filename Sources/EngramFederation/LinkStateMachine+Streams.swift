@@ -33,6 +33,8 @@ extension LinkStateMachine {
       case .receiptsAck: try receiveReceiptsAck(payload)
       case .directoryQuery: try receiveDirectoryQuery(payload)
       case .directoryAnswer: try receiveDirectoryAnswer(payload)
+      case .request: try receiveRequest(payload)
+      case .response: try receiveResponse(payload)
       case .ping:
         try requireEmpty(payload)
         send(.pong)

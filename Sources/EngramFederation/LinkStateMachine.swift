@@ -7,7 +7,8 @@ package import EngramCore
 /// 2. Rows of the peer's mailbox go out in sequence, as deliver frames and parts (`OutboundStream`).
 /// 3. What comes in is verified, committed and then acknowledged, in order (`InboundStream`).
 /// 4. Receipts travel the same way on a stream of their own (`ReceiptsStream`).
-/// 5. Directory questions, pings and goodbyes pass in between (`LinkStateMachine+Control`).
+/// 5. Directory questions, requests, pings and goodbyes pass in between (`LinkStateMachine+Control`,
+///    `LinkStateMachine+Requests`).
 package struct LinkStateMachine: Sendable {
   enum Phase: Equatable {
     case awaitingHello
@@ -37,7 +38,8 @@ package struct LinkStateMachine: Sendable {
   var session: Session?
   /// Our numbers at the moment of our hello; `ackedThrough` of then cannot be newer than the peer's answer.
   var numbersAtHello: LinkNumbers?
-  var directory = DirectoryDesk()
+  var directory = QuestionDesk()
+  var requests = QuestionDesk()
   var liveness: Liveness
   /// Frames that arrived before the peer's hello was dealt with (the listener may send right behind its own).
   var held: [LinkFrame] = []
@@ -80,6 +82,7 @@ package struct LinkStateMachine: Sendable {
       .receiptsReadFailed, .settled:
       outbound(event)
     case .directoryAnswered, .directoryLookup: directory(event)
+    case .requestAnswered, .requestMade: request(event)
     case .drain(let code): startDraining(code)
     case .failed(let code): fail(code)
     case .probed: probe()
@@ -93,8 +96,11 @@ package struct LinkStateMachine: Sendable {
   }
 
   private func afterClosing(_ event: LinkEvent) -> [LinkAction] {
-    guard case .directoryLookup(let id, _) = event else { return [] }
-    return [.resolveLookup(id: id, .failure(.peerUnreachable))]
+    switch event {
+    case .directoryLookup(let id, _): [.resolveLookup(id: id, .failure(.peerUnreachable))]
+    case .requestMade(let id, _, _): [.resolveRequest(id: id, .failure(.peerUnreachable))]
+    default: []
+    }
   }
 
   mutating func send(_ type: FrameType, _ payload: [UInt8] = []) { actions.append(.send(type, payload)) }
@@ -112,6 +118,7 @@ package struct LinkStateMachine: Sendable {
     actions.append(.close(reason))
     // After the end, so that whoever asked finds the link gone and may ask over another one.
     for id in directory.takeAll() { actions.append(.resolveLookup(id: id, .failure(.peerUnreachable))) }
+    for id in requests.takeAll() { actions.append(.resolveRequest(id: id, .failure(.peerUnreachable))) }
   }
 
   /// Hands deliveries to the transport, a bounded amount at a time, and asks the store for more.

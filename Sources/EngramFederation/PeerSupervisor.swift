@@ -18,7 +18,7 @@ final class PeerSupervisor: Sendable {
   /// A question for the next link.
   private struct WaitingLookup {
     let id: UInt64
-    let address: Address
+    let question: LinkQuestion
     let completion: @Sendable (Result<[UInt8], ErrorCode>, LinkPort?) -> Void
   }
 
@@ -176,7 +176,7 @@ final class PeerSupervisor: Sendable {
     }
     environment.counters.add(.linksAdmitted)
     log.info("peer connected", metadata: ["peer": "\(peer.name)", "role": "\(port.role)"])
-    for lookup in waiting { port.lookup(lookup.address) { lookup.completion($0, port) } }
+    for lookup in waiting { port.ask(lookup.question) { lookup.completion($0, port) } }
   }
 
   func ended(_ port: LinkPort, _ end: LinkEnd, because transport: TLSError?) {
@@ -218,24 +218,25 @@ final class PeerSupervisor: Sendable {
     }
   }
 
-  // MARK: - Directory
+  // MARK: - Questions
 
   /// Asks over the link; for a moment also over one that is only being made. A question that went down with
   /// its link, as when one of two simultaneous links gives way, is asked once more.
-  func lookup(_ address: Address, _ completion: @escaping DirectoryCompletion) {
-    ask(address) { [weak self] result, link in
+  func ask(_ question: LinkQuestion, _ completion: @escaping QuestionCompletion) {
+    askOnce(question) { [weak self] result, link in
       guard let self, let link, case .failure(.peerUnreachable) = result, self.hasLost(link) else {
         return completion(result)
       }
-      self.ask(address) { result, _ in completion(result) }
+      self.askOnce(question) { result, _ in completion(result) }
     }
   }
 
   private func hasLost(_ link: LinkPort) -> Bool { state.withLock { $0.link !== link } }
 
   /// The completion also names the link that was asked.
-  private func ask(
-    _ address: Address, _ completion: @escaping @Sendable (Result<[UInt8], ErrorCode>, LinkPort?) -> Void
+  private func askOnce(
+    _ question: LinkQuestion,
+    _ completion: @escaping @Sendable (Result<[UInt8], ErrorCode>, LinkPort?) -> Void
   ) {
     enum Way { case ask(LinkPort), refuse, wait(UInt64) }
     let way: Way = state.withLock { state in
@@ -244,11 +245,11 @@ final class PeerSupervisor: Sendable {
         state.lookups.count < LinkLimits.queriesMax
       else { return .refuse }
       state.nextLookup += 1
-      state.lookups.append(WaitingLookup(id: state.nextLookup, address: address, completion: completion))
+      state.lookups.append(WaitingLookup(id: state.nextLookup, question: question, completion: completion))
       return .wait(state.nextLookup)
     }
     switch way {
-    case .ask(let link): link.lookup(address) { completion($0, link) }
+    case .ask(let link): link.ask(question) { completion($0, link) }
     case .refuse: completion(.failure(.peerUnreachable), nil)
     case .wait(let id):
       loop.scheduleTask(in: FederationTimes.lookupWait) { [weak self] in self?.giveUp(id) }

@@ -11,6 +11,8 @@ func apiRouter(_ edge: Edge) -> Router<APIContext> {
   addOpenRoutes(to: router, edge)
   let api = router.group("api/v1")
   addIdentityRoutes(to: api, edge)
+  addTopicRoutes(to: api, edge)
+  addPresenceRoutes(to: api, edge)
   let agent = api.group("agents/:id")
   addKeyRoutes(to: agent, edge)
   addMessageRoutes(to: agent, edge)

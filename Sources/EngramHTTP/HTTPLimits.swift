@@ -62,6 +62,11 @@ package enum HTTPLimits {
   /// How long the other side may take to answer a close frame.
   static let closeTimeout = TimeAmount.seconds(2)
 
+  /// Addresses, or agents with their state, of one answer.
+  static let agentsPerPageMax = 1_000
+  /// A state and its note as JSON.
+  static let statusBytesMax = 2 << 10
+
   /// Threads that read mailboxes for all connections: SQLite readers are bound by CPU, and there are two
   /// cores.
   package static let blockingThreads = 2

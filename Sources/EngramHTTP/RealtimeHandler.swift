@@ -48,6 +48,7 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
     let bell = WorkBell(loop: loop) { this.value.workArrived() }
     watches.append(edge.node.followMailbox(session))
     watches.append(edge.node.watch(mailbox: session.mailbox) { bell.ring() })
+    watches.append(edge.node.noteConnection(session))
     if endsAtOnce { return sessionEnded() }
     beat(after: HTTPLimits.pingInterval)
   }
@@ -122,7 +123,7 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
     case .credit(let count):
       window.grant(count)
       push()
-    case .items, .outcomes, .problem: end(.unexpectedFrame, .protocolError)
+    case .consume, .items, .outcomes, .problem, .settle: end(.unexpectedFrame, .protocolError)
     }
   }
 

@@ -8,21 +8,22 @@ extension ErrorCode {
     switch self {
     case .none: .ok
     case .malformed, .unknownSuite, .unknownValue, .criticalExtension, .nonCanonical, .trailingBytes,
-      .slotPattern,
-      .stubRefused, .unsealedBody:
+      .slotPattern, .stubRefused, .topicInvalid, .unsealedBody, .wildcardPublish:
       .badRequest
     case .tooLarge: .contentTooLarge
     case .unsupportedMedia: .unsupportedMediaType
     case .unknownDevice, .deviceInactive, .tokenInvalid, .tokenReplayed, .sessionExpired: .unauthorized
     case .clientDisabled, .inviteInvalid, .notPermitted, .wrongHome: .forbidden
-    case .identityChanged, .messageIDReused, .nameTaken: .conflict
+    case .attemptsExhausted, .deadLettered, .identityChanged, .leaseLost, .messageIDReused, .nameTaken,
+      .notCancellable, .notLeased, .rejected, .wrongMode:
+      .conflict
     case .badCertificate, .badPrekey, .badSignature, .staleDeviceList, .weakKey: .unprocessableContent
-    case .expired, .futureDated, .lifetimeTooLong, .notBeforeInvalid, .replayWindowClosed:
+    case .expired, .futureDated, .lifetimeTooLong, .notBeforeInvalid, .parentInvalid, .replayWindowClosed:
       .unprocessableContent
     case .noRoute, .notFound, .unknownRecipient: .notFound
     case .quotaExceeded, .rateLimited: .tooManyRequests
-    case .duplicateLink, .helloInvalid, .helloSkew, .peerRolledBack, .peerSuspended, .unexpectedFrame,
-      .unknownFrame,
+    case .duplicateLink, .helloInvalid, .helloSkew, .notSupported, .peerRolledBack, .peerSuspended,
+      .unexpectedFrame, .unknownFrame,
       .versionMismatch, .windowExceeded, .wrongPeer:
       .badGateway
     case .peerUnreachable: .gatewayTimeout

@@ -55,6 +55,7 @@ extension Node {
         group.afterCommit { [self] _ in
           roster.forget(kids)
           endSessions(of: kids)
+          presence.forget(address)
           completion(.none)
         }
       } refused: {

@@ -176,6 +176,7 @@ extension Node {
       return Decision(outcome: .duplicate, receipt: group.sign(statement(envelope, source, atMs: acceptedMs)))
     }
     // 8.
+    notePresence(envelope.header, from: source, in: group)
     for failure in routes.unreachable { try tellSender(failure, about: envelope, source: source, in: group) }
     return Decision(outcome: .accepted, receipt: group.sign(statement(envelope, source, atMs: group.nowMs)))
   }

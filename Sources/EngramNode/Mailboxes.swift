@@ -69,7 +69,7 @@ extension Node {
         items.append(MailboxItem(kind: .envelope, seq: delivery.seq, payload: delivery.bytes))
         (count, bytes) = (count + 1, bytes + delivery.bytes.count)
       case .notice(let notice):
-        items.append(MailboxItem(kind: .receipt, seq: notice.seq, payload: notice.bytes))
+        items.append(MailboxItem(kind: notice.kind, seq: notice.seq, payload: notice.bytes))
         (count, bytes) = (count + 1, bytes + notice.bytes.count)
       }
     }

@@ -24,6 +24,8 @@ package final class Node: Sendable {
   let refusedSenders = RefusedSenders()
   let freshRows: FreshRows
   let directoryPort = Mutex<(any DirectoryPort)?>(nil)
+  let requestPort = Mutex<(any RequestPort)?>(nil)
+  let presence = PresenceBook()
   let startedMs: UInt64
   private let store: Store
   private let sweeper: Sweeper

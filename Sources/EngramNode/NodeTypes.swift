@@ -56,6 +56,8 @@ package struct NodeSettings: Sendable {
   /// Disk held back for the time when it is full: acknowledgements, which free space, then still find room
   /// for their commits, while new work is refused.
   package var diskReserveBytes: UInt64 = 8 << 20
+  /// Who may ask for the addresses of all clients; nobody unless the operator says so.
+  package var broadcasters: Set<Address> = []
   package init() {}
 }
 

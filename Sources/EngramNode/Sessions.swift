@@ -103,7 +103,9 @@ extension Node {
     }
     guard let device = try? roster.device(session.kid) else { return .failure(.sessionExpired) }
     let standing = device.loginStanding(nowMs: now)
-    return standing == .none ? .success(session) : .failure(standing)
+    guard standing == .none else { return .failure(standing) }
+    presence.seen(session.address, nowMs: now)
+    return .success(session)
   }
 
   /// Ends what these devices have open, live connections included.

@@ -1,4 +1,4 @@
-internal import EngramCore
+package import EngramCore
 
 extension StoreSnapshot {
   package func mailbox(_ kind: MailboxKind, owner: [UInt8]) throws(StoreError) -> Int64? {
@@ -26,6 +26,14 @@ extension StoreSnapshot {
     return try first(sql, [.integer(mailbox)], .mailbox) { try $0.count(0) } ?? 0
   }
 
+  /// Notices of one kind that wait in this mailbox.
+  package func noticeCount(_ mailbox: Int64, kind: MailboxItem.Kind) throws(StoreError) -> Int {
+    let sql = "SELECT count(*) FROM notice WHERE mailbox = ? AND kind = ?"
+    return try first(sql, [.integer(mailbox), .integer(Int64(kind.rawValue))], .notice) {
+      try $0.count(0)
+    } ?? 0
+  }
+
   /// Notices after a number, ascending; always at least one if there is any, then as many as fit.
   /// - Throws: `damaged` when the first one does not match its check sum; a later one only ends the list.
   package func notices(
@@ -46,7 +54,10 @@ extension StoreSnapshot {
       }
       total += bytes.count
       guard rows.isEmpty || total <= maxBytes else { return false }
-      rows.append(NoticeRow(seq: try fields.ordered(0), bytes: bytes))
+      guard let kind = MailboxItem.Kind(rawValue: UInt8(clamping: try fields.integer(3))) else {
+        throw fields.damaged
+      }
+      rows.append(NoticeRow(seq: try fields.ordered(0), kind: kind, bytes: bytes))
       return true
     }
     return rows
@@ -88,13 +99,16 @@ extension StoreTransaction {
     return first
   }
 
-  package func insertNotice(mailbox: Int64, seq: UInt64, bytes: [UInt8], nowMs: UInt64) throws(StoreError) {
+  package func insertNotice(
+    mailbox: Int64, seq: UInt64, kind: MailboxItem.Kind = .receipt, bytes: [UInt8], nowMs: UInt64
+  ) throws(StoreError) {
     try execute(.insertNotice) { (row) throws(StoreError) in
       row.integer(mailbox)
       try row.ordered(seq)
       try row.ordered(nowMs)
       row.bytes(bytes)
       row.identifier(checkSum(bytes))
+      row.integer(Int64(kind.rawValue))
     }
   }
 

@@ -120,6 +120,8 @@ package struct ExpiredDelivery: Equatable, Sendable {
 /// A receipt on its way to a device or a peer.
 package struct NoticeRow: Equatable, Sendable {
   package var seq: UInt64
+  /// `receipt` or `notice`.
+  package var kind: MailboxItem.Kind
   package var bytes: [UInt8]
 }
 

@@ -23,10 +23,11 @@ enum HotQuery: Int, CaseIterable {
     case .waiting: "SELECT seq, slot, message FROM delivery WHERE mailbox = ? AND seq > ? ORDER BY seq, slot"
     case .loadDelivery: MessageSQL.load
     case .insertNotice:
-      "INSERT INTO notice (mailbox, seq, written_ms, bytes, check_sum) VALUES (?, ?, ?, ?, ?)"
+      "INSERT INTO notice (mailbox, seq, written_ms, bytes, check_sum, kind) VALUES (?, ?, ?, ?, ?, ?)"
     case .findEnvelope: "SELECT envelope_id FROM message WHERE dedupe = ?"
     case .deleteNotice: "DELETE FROM notice WHERE mailbox = ? AND seq = ?"
-    case .notices: "SELECT seq, bytes, check_sum FROM notice WHERE mailbox = ? AND seq > ? ORDER BY seq"
+    case .notices:
+      "SELECT seq, bytes, check_sum, kind FROM notice WHERE mailbox = ? AND seq > ? ORDER BY seq"
     }
   }
 }

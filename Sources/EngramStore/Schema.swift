@@ -7,6 +7,7 @@ enum Schema {
     var migrator = DatabaseMigrator()
     migrator.registerMigration("1 identities") { try $0.execute(sql: identities) }
     migrator.registerMigration("2 mail") { try $0.execute(sql: mail) }
+    migrator.registerMigration("topics") { try $0.execute(sql: topics) }
     return migrator
   }
 
@@ -129,5 +130,36 @@ enum Schema {
       receipts_in_through INTEGER NOT NULL,
       acked_through INTEGER NOT NULL
     ) STRICT;
+    """
+
+  private static let topics = """
+    -- node: who keeps the members. head: the first token. client_node: of the address.
+    CREATE TABLE subscription (
+      node TEXT NOT NULL,
+      pattern TEXT NOT NULL,
+      address TEXT NOT NULL,
+      head TEXT NOT NULL,
+      client_node TEXT NOT NULL,
+      kid BLOB NOT NULL CHECK (length(kid) = 16),
+      since_ms INTEGER NOT NULL,
+      PRIMARY KEY (node, pattern, address)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX subscription_by_head ON subscription (node, head, address);
+    CREATE INDEX subscription_of_client ON subscription (address);
+    CREATE INDEX subscription_of_node ON subscription (client_node);
+
+    CREATE TABLE retain (
+      node TEXT NOT NULL,
+      topic TEXT NOT NULL,
+      address TEXT NOT NULL,
+      head TEXT NOT NULL,
+      client_node TEXT NOT NULL,
+      PRIMARY KEY (node, topic, address)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX retain_of_client ON retain (address);
+    CREATE INDEX retain_of_node ON retain (client_node);
+
+    -- kind: that of the mailbox item, 3 receipts, 5 a notice of the node.
+    ALTER TABLE notice ADD COLUMN kind INTEGER NOT NULL DEFAULT 3;
     """
 }

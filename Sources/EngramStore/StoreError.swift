@@ -3,7 +3,7 @@ internal import GRDB
 
 /// The tables whose rows carry a check sum or a decoded structure.
 package enum StoreTable: String, Sendable {
-  case client, delivery, device, invite, link, mailbox, message, meta, notice, prekey
+  case client, delivery, device, invite, link, mailbox, message, meta, notice, prekey, retain, subscription
   case tokenUse = "token_use"
 }
 

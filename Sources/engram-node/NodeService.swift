@@ -175,6 +175,7 @@ extension NodeSettings {
     sessionMs = configuration.limits.sessionLifetime.milliseconds
     clientsMax = configuration.limits.clientsMax
     envelopeBytesMax = configuration.limits.envelopeBytesMax
+    broadcasters = Set(configuration.permissions.broadcast)
   }
 }
 

@@ -29,11 +29,15 @@ struct EngramCommand: AsyncParsableCommand {
 
       Errors go to standard error: a sentence, and a hint where there is something to do; with --json one
       object, {"error":{"code":…,"hint":…,"message":…,"name":…}}.
+
+      Completion for your shell: engram --generate-completion-script bash (zsh, fish).
       """,
     version: engramVersion,
     subcommands: [
-      InitCommand.self, SendCommand.self, InboxCommand.self, OutboxCommand.self, ReceiptsCommand.self,
-      TrustCommand.self, DirectoryCommand.self, AlarmsCommand.self, WhoamiCommand.self,
+      InitCommand.self, SendCommand.self, ReplyCommand.self, InboxCommand.self, ThreadCommand.self,
+      SearchCommand.self, HistoryCommand.self, OutboxCommand.self, StatusCommand.self, CancelCommand.self,
+      ReceiptsCommand.self, VerifyCommand.self, TopicCommand.self, AgentsCommand.self, HeartbeatCommand.self,
+      GapsCommand.self, TrustCommand.self, DirectoryCommand.self, AlarmsCommand.self, WhoamiCommand.self,
     ])
 
   static func main() async {

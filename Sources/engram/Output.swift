@@ -103,8 +103,14 @@ struct MessageForm: Encodable {
   let priority: String
   let createdMs: UInt64
   let receivedMs: UInt64
+  let expiresMs: UInt64
+  let to: [String]
+  let labels: [String: String]
+  let topic: String?
   let afterGap: Bool
   let contentType: String
+  /// Quoted by reference; `engram thread show` looks the words up.
+  let quotes: [String]
   /// Where `--out` wrote it; then there is no body here.
   let file: String?
   let body: String?
@@ -115,6 +121,8 @@ struct MessageForm: Encodable {
     (from, device) = (message.from, message.fromDevice)
     (thread, replyTo, type, priority) = (message.thread, message.replyTo, message.type, message.priority)
     (createdMs, receivedMs, afterGap) = (message.createdMs, message.receivedMs, message.isAfterGap)
+    (expiresMs, to, labels, topic) = (message.expiresMs, message.to, message.labels, message.topic)
+    quotes = message.quotes.map(\.envelopeID)
     (contentType, self.file) = (message.contentType, file)
     body = file == nil ? String(validating: message.body, as: UTF8.self) : nil
     bodyBase64 = file == nil && body == nil ? Data(message.body).base64EncodedString() : nil
@@ -126,6 +134,8 @@ struct MessageForm: Encodable {
       "from: \(from)\nid: \(envelopeID)\ntype: \(type)  priority: \(priority)\nsent: \(timeText(createdMs))\n"
     text += "thread: \(thread)\n"
     if let replyTo { text += "reply-to: \(replyTo)\n" }
+    text += labelLines(labels)
+    for quote in quotes { text += "quotes: \(quote)\n" }
     if afterGap { text += "warning: an earlier message of this sender is missing\n" }
     text += "content-type: \(Terminal.printable(contentType))\n"
     if let file { return text + "file: \(file)\n\n" }

@@ -40,7 +40,9 @@ struct CommandLineTests {
   @Test(
     "help teaches by example and names the exit codes",
     arguments: [
-      "init", "send", "inbox", "outbox", "receipts", "trust", "directory", "alarms", "whoami",
+      "init", "send", "reply", "inbox", "search", "history", "outbox", "status", "cancel", "receipts",
+      "verify", "gaps", "trust", "directory", "alarms", "whoami",
+      "agents", "heartbeat",
     ])
   func help(_ command: String) throws {
     let all = try engram(["--help"])
@@ -51,11 +53,35 @@ struct CommandLineTests {
   }
 
   @Test(
+    "help on topics teaches by example, the shell completes them, and wildcards are explained",
+    arguments: ["subscribe", "unsubscribe", "list", "members", "publish", "forget"])
+  func topicHelp(_ command: String) throws {
+    let all = try engram(["topic", "--help"])
+    #expect(all.status == 0 && all.out.contains("  \(command) ") && all.out.contains("'orders.*'"))
+    let one = try engram(["topic", command, "--help"])
+    #expect(one.status == 0 && one.out.contains("engram topic \(command) ") && one.out.contains("Example"))
+    #expect(one.out.contains("--home") && one.out.contains("--json"))
+    for shell in ["bash", "zsh", "fish"] {
+      #expect(try engram(["--generate-completion-script", shell]).out.contains(command), "\(shell)")
+    }
+  }
+
+  @Test(
     "mistakes on the command line end with 64 and say what is wrong",
     arguments: [
       ["send"], ["send", "--to", "a@acme.example", "--text", "x", "--file", "y"],
       ["send", "--to", "a@acme.example", "--ttl", "soon"], ["inbox", "--max", "0"], ["fly"], ["trust"],
+      ["status"], ["verify"], ["verify", "00", "--proof", "f"], ["verify", "--proof", "f", "--export", "g"],
+      ["reply", "00", "--quote", "--quote-lines", "1"], ["reply", "00", "--quote-lines", "3-2"],
+      ["reply", "00", "--all", "--to", "a@acme.example"], ["search", "--state", "lost"],
+      ["search", "--since", "soon"], ["send", "--to", "a@acme.example", "--text", "x", "--label", "novalue"],
+      ["send", "--to", "a@acme.example", "--text", "x", "--label", "k=1", "--label", "k=2"],
+      ["send", "--to", "a@acme.example", "--text", "x", "--not-before", "later"], ["thread", "show"],
       ["init", "--node", "h:1", "--ca", "x"],
+      ["topic", "publish"], ["topic", "fly"],
+      ["topic", "publish", "a", "--text", "x", "--file", "y"], ["heartbeat", "--state", "asleep"],
+      ["send", "--broadcast", "--to", "a@acme.example", "--text", "x"],
+      ["send", "--broadcast", "--wait-processed", "--text", "x"],
       ["init", "--node", "h:1", "--ca", "x", "--invite", "t", "--no-passphrase", "--passphrase-file", "f"],
     ])
   func usage(_ arguments: [String]) throws {
@@ -67,12 +93,27 @@ struct CommandLineTests {
     "without a home every command ends with 1 and a hint",
     arguments: [
       ["whoami"], ["inbox"], ["outbox"], ["send", "--to", "a@acme.example", "--text", "x"], ["alarms"],
-      ["trust", "a@acme.example"], ["directory", "a@acme.example"], ["receipts", "00"],
+      ["trust", "a@acme.example"], ["directory", "a@acme.example"], ["receipts", "00"], ["status", "00"],
+      ["verify", "00"], ["cancel", "00"], ["reply", "00", "--text", "x"], ["thread", "list"],
+      ["thread", "show", "00"], ["search"], ["history"], ["gaps"],
+      ["agents"], ["heartbeat"], ["topic", "list"], ["topic", "subscribe", "a"], ["topic", "members", "a"],
+      ["topic", "publish", "a", "--text", "x"], ["send", "--broadcast", "--text", "x"],
     ])
   func noHome(_ arguments: [String]) throws {
     let outcome = try engram(arguments)
     #expect(outcome.status == 1)
     #expect(outcome.err.hasPrefix("error: there is no account in this home (not-initialised)\nhint: "))
+  }
+
+  @Test(
+    "subcommands of thread teach too, and completion scripts know every command", arguments: ["list", "show"])
+  func threads(_ command: String) throws {
+    let one = try engram(["thread", command, "--help"])
+    #expect(one.status == 0 && one.out.contains("engram thread \(command)") && one.out.contains("Example"))
+    for shell in ["bash", "zsh", "fish"] {
+      let script = try engram(["--generate-completion-script", shell])
+      #expect(script.status == 0 && script.out.contains("verify") && script.out.contains("TASK_REQUEST"))
+    }
   }
 
   @Test("a home is taken from --home, else from ENGRAM_HOME, else ~/.engram")

@@ -33,6 +33,7 @@ final class FakeNode: Sendable {
     /// Changes a directory answer before it is signed.
     var twist: (@Sendable (inout DirectoryAnswerBody) -> Void)?
     var isWithoutCertificates = false
+    var topics = FakeTopics()
     /// Calls every device list stale.
     var refusesLists = false
     /// What every envelope is refused with.
@@ -106,24 +107,35 @@ final class FakeNode: Sendable {
       guard let batch = try? splitBatch(request.body[...]) else { return problem(400, .malformed) }
       return NodeReply(status: 200, body: ItemOutcome.encode(batch.map { accept(Array($0)) }))
     case ("GET", let parts) where parts.last == "messages": return items(request)
+    case ("DELETE", let parts) where parts.count == 4 && parts[2] == "messages":
+      return cancel(parts[3], request)
     case ("POST", let parts) where parts.last == "ack":
       guard let kid = kid(of: request), let acks = try? MailboxAck.decode(request.body[...]) else {
         return problem(400, .malformed)
       }
       return NodeReply(status: 200, body: ItemOutcome.encode(acks.map { acknowledge($0, kid) }))
+    case (let method, let parts) where parts.first == "topics" || parts.first == "agents":
+      guard let kid = kid(of: request), let address = address(of: kid) else {
+        return problem(401, .sessionExpired)
+      }
+      return topicAnswer(method, parts, address, request)
     default: return problem(404, .notFound)
     }
   }
 
-  private func json(_ status: Int, _ text: String) -> NodeReply {
+  private func address(of kid: Kid) -> Address? {
+    state.withLock { state in state.members.first { $0.value.certificate.kid == kid }?.key }
+  }
+
+  func json(_ status: Int, _ text: String) -> NodeReply {
     NodeReply(status: status, body: Array(text.utf8))
   }
 
-  private func problem(_ status: Int, _ code: ErrorCode) -> NodeReply {
+  func problem(_ status: Int, _ code: ErrorCode) -> NodeReply {
     json(status, "{\"title\":\"\(code.sentence)\",\"status\":\(status),\"code\":\(code.rawValue)}")
   }
 
-  private func kid(of request: NodeRequest) -> Kid? {
+  func kid(of request: NodeRequest) -> Kid? {
     let value = request.headers.first { $0.name == "authorization" }?.value
     return value.flatMap { bytes(hex: $0.dropFirst("Bearer ".count)) }.flatMap { Kid($0) }
   }
@@ -230,6 +242,9 @@ final class FakeNode: Sendable {
     guard known == nil else { return ItemOutcome(.duplicate, receipt: receipt) }
     let certificate = CertificateItem(certificate: member.certificate.bytes, deviceList: member.list)
       .encoded()
+    if let cancelled = header.labels.first(where: { $0.key == "cancels" })?.value {
+      for node in [self] + peers.values { node.drop(cancelled, by: header.senderKid, home: self) }
+    }
     for recipient in header.recipients {
       let node = recipient.address.node == name ? self : peers[recipient.address.node]
       node?.deposit(
@@ -303,7 +318,7 @@ final class FakeNode: Sendable {
       reply = .outcomes(request: request, acks.map { acknowledge($0, kid) })
     case .send(let request, let envelopes):
       reply = .outcomes(request: request, envelopes.map { accept(Array($0)) })
-    case .items, .outcomes, .problem: reply = nil
+    case .consume, .items, .outcomes, .problem, .settle: reply = nil
     }
     guard let reply else { return }
     state.withLock { state in _ = state.live[kid]?.continuation.yield(reply.encoded()) }

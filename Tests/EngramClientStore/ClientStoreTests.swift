@@ -137,8 +137,8 @@ struct ClientStoreTests {
     #expect(try open().read { try $0.queued(limit: 1) }.count == 1, "control")
   }
 
-  @Test("an acknowledged body is gone from the files, its receipt stays")
-  func acknowledgedBody() throws {
+  @Test("an acknowledged message is not handed out again, its receipt stays")
+  func acknowledged() throws {
     let store = try open()
     let message = try opened("body to be erased")
     try store.write { try $0.insertMessage(message, seq: 7, isAfterGap: false, nowMs: now) }

@@ -34,6 +34,7 @@ struct NodeConfigurationTests {
     #expect(configuration.federation.dialBackoffMin == .milliseconds(200))
     #expect(configuration.federation.dialBackoffMax == .seconds(60))
     #expect(configuration.federation.idlePingInterval == .seconds(15))
+    #expect(configuration.permissions.broadcast == [])
     #expect(configuration.peers == [])
   }
 
@@ -45,6 +46,7 @@ struct NodeConfigurationTests {
     let minimal = try ConfigurationFolder().load()
     #expect(example.limits == minimal.limits)
     #expect(example.federation == minimal.federation)
+    #expect(example.permissions == minimal.permissions)
     #expect(example.logLevel == minimal.logLevel)
     #expect(example.identityKeyPath == root.path + "/data/keys/node.key")
     #expect(example.advertise?.description == "node.acme.example:7443")
@@ -60,13 +62,13 @@ struct NodeConfigurationTests {
       .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
     let text = try String(contentsOf: root.appendingPathComponent("federation.toml"), encoding: .utf8)
     // The hint on an unknown key lists the known ones, which makes it the oracle here.
-    for table in ["node", "limits", "federation", "peer"] {
+    for table in ["node", "limits", "federation", "peer", "permissions"] {
       let header = table == "peer" ? "[[peer]]" : "[\(table)]"
       let base = table == "node" ? "" : ConfigurationFolder.minimal
       let folder = try ConfigurationFolder(base + "\(header)\nzzzzzzzzzzzz = 1\n")
       let problem = try #require(folder.problems().first { $0.key == "\(table).zzzzzzzzzzzz" })
       let keys = try #require(problem.hint?.split(separator: ": ").last).split(separator: ", ")
-      #expect(keys.count >= 5)
+      #expect(keys.count >= (table == "permissions" ? 1 : 5))
       for key in keys { #expect(text.contains("\n\(key) = "), "\(table).\(key) is not in the example") }
     }
   }
@@ -86,6 +88,26 @@ struct NodeConfigurationTests {
     #expect(configuration.dataDirectory == parent + "/elsewhere/data")
     #expect(configuration.authorityPath == "/etc/engram/ca.pem")
     #expect(configuration.listen.description == "[::1]:0")
+  }
+
+  @Test("those who may write to everybody are clients of this node")
+  func permissions() throws {
+    let text =
+      ConfigurationFolder.minimal
+      + "[permissions]\nbroadcast = [\"ops@acme.example\", \"boss@acme.example\", \"ops@acme.example\"]\n"
+    let configuration = try ConfigurationFolder(text).load()
+    #expect(configuration.permissions.broadcast.map(\.text) == ["boss@acme.example", "ops@acme.example"])
+    let bad = [
+      "\"ops@acme.example\"", "[\"ops\"]", "[\"OPS@acme.example\"]", "[\"ops@globex.example\"]", "[1]",
+      "true",
+    ]
+    for value in bad {
+      let folder = try ConfigurationFolder(
+        ConfigurationFolder.minimal + "[permissions]\nbroadcast = \(value)\n")
+      let problems = folder.problems()
+      #expect(problems.map(\.key) == ["permissions.broadcast"], "\(value)")
+      #expect(problems.map(\.line) == [6], "\(value)")
+    }
   }
 
   @Test("a variable of the environment replaces a key in each of the three tables")

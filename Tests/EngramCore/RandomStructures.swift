@@ -29,6 +29,14 @@ extension SeededGenerator {
     well(try? Address(name: token("abc019") + token("abz09._-", upTo: 20), node: nodeName()))
   }
 
+  mutating func topic() -> Topic {
+    well(try? Topic(array(upTo: 3, atLeast: 1) { $0.token("abc09_-") }.joined(separator: ".")))
+  }
+  mutating func topicPattern() -> TopicPattern {
+    let last = one(of: ["", ".*", ".>", ".*.>"])
+    return well(try? TopicPattern(one(of: ["", "*."]) + topic().text + last))
+  }
+
   mutating func recipient() -> Recipient {
     Recipient(address: address(), kid: id16(), prekey: id16(), prekeyKind: one(of: [.signed, .oneTime]))
   }
@@ -128,7 +136,7 @@ extension SeededGenerator {
   }
 
   mutating func realtime() -> RealtimeFrame {
-    switch Int.random(in: 0..<6, using: &self) {
+    switch Int.random(in: 0..<8, using: &self) {
     case 0: .send(request: integer(), envelopes: array(upTo: 3) { $0.shortBytes()[...] })
     case 1:
       .ack(
@@ -139,12 +147,37 @@ extension SeededGenerator {
       .outcomes(
         request: integer(),
         array(upTo: 3) { ItemOutcome($0.outcome(), code: $0.code(), receipt: $0.shortBytes()) })
+    case 5: .consume(consume())
+    case 6: .settle(request: integer(), settlements: array(upTo: 3) { $0.settlement() })
     default: .problem(code())
     }
   }
 
   mutating func item() -> MailboxItem {
-    MailboxItem(kind: one(of: [.certificate, .envelope, .receipt]), seq: integer(), payload: shortBytes())
+    MailboxItem(
+      kind: one(of: [.certificate, .envelope, .leased, .notice, .receipt]), seq: integer(),
+      payload: shortBytes())
+  }
+
+  mutating func consume() -> ConsumeRequest {
+    ConsumeRequest(
+      prefetch: integer(), visibilityMs: integer(), countsDisconnects: Bool.random(using: &self))
+  }
+
+  mutating func settlement() -> Settlement {
+    let delay: UInt32 = integer() >> 1
+    let verb: Settlement.Verb =
+      switch Int.random(in: 0..<4, using: &self) {
+      case 0: .ack(receipt: bytes(1 + count(upTo: 40)))
+      case 1: .nack(delayMs: Bool.random(using: &self) ? delay : nil, code: code())
+      case 2: .reject(code: code(), receipt: shortBytes())
+      default: .renew
+      }
+    return Settlement(seq: integer(), token: integer(), verb)
+  }
+
+  mutating func leased() -> LeasedEnvelope {
+    LeasedEnvelope(token: integer(), attempt: integer(), leaseMs: integer(), envelope: shortBytes())
   }
 }
 

@@ -14,7 +14,7 @@ struct StructureCodec: Sendable, CustomTestStringConvertible {
 
   /// Codes that are not in the registry are read as others of their group: the only value with two encodings.
   var takesUnknownCodes: Bool {
-    ["ack", "directory answer frame", "goodbye", "outcomes", "realtime frame"].contains(name)
+    ["ack", "directory answer frame", "goodbye", "outcomes", "realtime frame", "response"].contains(name)
   }
 
   var testDescription: String { name }
@@ -36,7 +36,7 @@ struct StructureCodec: Sendable, CustomTestStringConvertible {
     }
   }
 
-  static let all: [StructureCodec] = signed + frames + client
+  static let all: [StructureCodec] = signed + frames + client + requests
 
   private static let signed = [
     StructureCodec(
@@ -134,6 +134,54 @@ struct StructureCodec: Sendable, CustomTestStringConvertible {
       parse: { try .init(parsing: $0) }),
   ]
 
+  private static let requests = [
+    StructureCodec(
+      "request",
+      make: { RequestFrame(request: $0.integer(), kind: $0.integer(), payload: $0.shortBytes()) },
+      encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
+    StructureCodec(
+      "response",
+      make: { generator in
+        let code = generator.one(of: [ErrorCode.none, generator.code()])
+        return ResponseFrame(
+          request: generator.integer(), code: code, payload: code == .none ? generator.shortBytes() : [])
+      }, encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
+    StructureCodec(
+      "topic membership request",
+      make: {
+        TopicMembershipRequest(pattern: $0.topicPattern(), address: $0.address(), kid: $0.id16())
+      }, encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
+    StructureCodec(
+      "topic members request",
+      make: {
+        TopicMembersRequest(topic: $0.topic(), after: Bool.random(using: &$0) ? $0.address() : nil)
+      }, encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
+    StructureCodec(
+      "topic members page", endsAnywhere: true,
+      make: { generator in
+        let members = Set(generator.array(upTo: 4, atLeast: 1) { $0.address() }).sorted()
+        return TopicMembersPage(hasMore: Bool.random(using: &generator), members: members)
+      }, encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
+    StructureCodec(
+      "topic retain request",
+      make: {
+        TopicRetainRequest(topic: $0.topic(), address: $0.address(), keeps: Bool.random(using: &$0))
+      }, encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
+    StructureCodec(
+      "topic changed request", endsAnywhere: true,
+      make: {
+        TopicChangedRequest(
+          member: $0.address(), joined: Bool.random(using: &$0),
+          kept: $0.array(upTo: 3) { .init(topic: $0.topic(), publisher: $0.address()) })
+      }, encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
+    StructureCodec(
+      "topic membership notice",
+      make: {
+        TopicMembershipNotice(
+          topic: $0.topic(), node: $0.nodeName(), member: $0.address(), joined: Bool.random(using: &$0))
+      }, encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
+  ]
+
   private static let client = [
     StructureCodec(
       "mailbox items", endsAnywhere: true, make: { $0.array(upTo: 4) { $0.item() } },
@@ -149,6 +197,15 @@ struct StructureCodec: Sendable, CustomTestStringConvertible {
       make: { $0.array(upTo: 4) { ItemOutcome($0.outcome(), code: $0.code(), receipt: $0.shortBytes()) } },
       encode: { ItemOutcome.encode($0) },
       parse: { bytes in try ItemOutcome.decode(bytes) }),
+    StructureCodec(
+      "settlements", endsAnywhere: true, make: { $0.array(upTo: 4) { $0.settlement() } },
+      encode: { Settlement.encode($0) },
+      parse: { bytes in try Settlement.decode(bytes) }),
+    StructureCodec(
+      "leased envelope", make: { $0.leased() }, encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
+    StructureCodec(
+      "node notice", make: { NodeNotice(kind: .topicMembership, payload: $0.shortBytes()) },
+      encode: { $0.encoded() }, parse: { try .init(parsing: $0) }),
     StructureCodec(
       "realtime frame", endsAnywhere: true, make: { $0.realtime() }, encode: { $0.encoded() },
       parse: { try .init(parsing: $0) }),

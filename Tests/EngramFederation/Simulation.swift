@@ -188,7 +188,7 @@ final class Simulation {
         node.acceptReceipts(ticket, receipts)
         return [.receiptsCommitted(ticket, .none)]
       }
-    case .answerDirectory, .resolveLookup, .established: break
+    case .answerDirectory, .answerRequest, .resolveLookup, .resolveRequest, .established: break
     case .claim: tell(side, .claimed(.granted(replacedOther: false)))
     case .close(let end):
       hasClosed[side] = true

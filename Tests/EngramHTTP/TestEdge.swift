@@ -31,14 +31,15 @@ final class TestEdge: Sendable {
   private let connections = Mutex<[RawConnection]>([])
 
   init(
-    settings change: (inout ListenerSettings) -> Void = { _ in }, foreign: [String: ForeignProtocol] = [:]
+    settings change: (inout ListenerSettings) -> Void = { _ in }, foreign: [String: ForeignProtocol] = [:],
+    node nodeSettings: NodeSettings = NodeSettings()
   ) async throws {
     directory = try TemporaryDirectory()
     let name = try NodeName("acme.example")
     store = try Store(path: directory.file("node.db"))
     node = try Node(
       identity: NodeIdentity(name: name, key: signingKey(named: "node/acme.example")), store: store,
-      clock: clock,
+      settings: nodeSettings, clock: clock,
       random: SystemRandom(), log: quietLog())
     node.start()
     blocking = NIOThreadPool(numberOfThreads: HTTPLimits.blockingThreads)
@@ -114,9 +115,9 @@ final class TestEdge: Sendable {
 /// Runs a test against an edge and takes it down, whatever the test did.
 func withEdge(
   settings: (inout ListenerSettings) -> Void = { _ in }, foreign: [String: ForeignProtocol] = [:],
-  _ body: (TestEdge) async throws -> Void
+  node: NodeSettings = NodeSettings(), _ body: (TestEdge) async throws -> Void
 ) async throws {
-  let edge = try await TestEdge(settings: settings, foreign: foreign)
+  let edge = try await TestEdge(settings: settings, foreign: foreign, node: node)
   do { try await body(edge) } catch {
     try await edge.stop()
     throw error

@@ -76,7 +76,7 @@ struct MailboxTests {
       #expect(try list(transaction, bytes: 30) == [1, 2, 3])
       #expect(
         try transaction.notices(mailbox, after: 4, maxCount: 1, maxBytes: 0)
-          == [NoticeRow(seq: 5, bytes: payload(5, count: 10))])
+          == [NoticeRow(seq: 5, kind: .receipt, bytes: payload(5, count: 10))])
 
       #expect(try transaction.removeNotice(mailbox, seq: 2))
       #expect(try transaction.removeNotice(mailbox, seq: 2) == false)

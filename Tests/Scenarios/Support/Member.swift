@@ -170,6 +170,7 @@ struct Harvest: Sendable {
         envelopes.append(item.payload)
         ids.append(EnvelopeDigests(of: try UnverifiedEnvelope(parsing: item.payload)).id)
       case .receipt: receipts += try splitBatch(item.payload[...]).map { Array($0) }
+      case .leased, .notice: break
       }
     }
   }
