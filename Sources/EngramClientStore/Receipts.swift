@@ -11,6 +11,14 @@ package struct ReceiptRow: Sendable, Equatable {
   package let code: ErrorCode
   package let attempt: UInt32
   package let atMs: UInt64
+
+  package init(
+    recipient: Address?, recipientKid: Kid?, role: ReceiptRole, issuer: String, state: ReceiptState,
+    code: ErrorCode, attempt: UInt32, atMs: UInt64
+  ) {
+    (self.recipient, self.recipientKid, self.role, self.issuer) = (recipient, recipientKid, role, issuer)
+    (self.state, self.code, self.attempt, self.atMs) = (state, code, attempt, atMs)
+  }
 }
 
 extension ClientSnapshot {

@@ -1,6 +1,7 @@
 import EngramClientStore
 import EngramCore
 import EngramCrypto
+import Synchronization
 import Testing
 
 @testable import EngramClient
@@ -104,8 +105,9 @@ struct ConversationTests {
     var options = SendOptions()
     options.replyTo = question.envelopeID
     options.thread = String(repeating: "ab", count: 16)
-    let error = await #expect(throws: EngramError.self) { [options] in
-      try await alice.send(to: [bob.address], body: [], options: options)
+    let asked = options
+    let error = await #expect(throws: EngramError.self) {
+      try await alice.send(to: [bob.address], body: [], options: asked)
     }
     #expect(error?.code == ErrorCode.parentInvalid.rawValue && error?.kind == .badInput)
     #expect(try await alice.outbox().count == before)
@@ -173,8 +175,9 @@ struct ConversationTests {
     case "bad-priority": options.priority = "HIGHEST"
     default: options.thread = "0"
     }
-    let error = await #expect(throws: EngramError.self) { [options] in
-      try await alice.send(to: [bob.address], body: [], options: options)
+    let asked = options
+    let error = await #expect(throws: EngramError.self) {
+      try await alice.send(to: [bob.address], body: [], options: asked)
     }
     #expect(error?.name == name && error?.kind == .badInput)
     #expect(try await alice.outbox().isEmpty)

@@ -1,5 +1,6 @@
 import EngramCore
 import EngramCrypto
+import Synchronization
 
 @testable import EngramClient
 

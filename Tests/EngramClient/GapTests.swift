@@ -2,6 +2,7 @@ import EngramClientStore
 import EngramCore
 import EngramCrypto
 import EngramSealing
+import Synchronization
 import Testing
 
 @testable import EngramClient

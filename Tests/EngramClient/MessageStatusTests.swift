@@ -1,6 +1,7 @@
 import EngramClientStore
 import EngramCore
 import EngramCrypto
+import Synchronization
 import Testing
 
 @testable import EngramClient
