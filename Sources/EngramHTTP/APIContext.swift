@@ -80,6 +80,7 @@ enum MediaType: String {
   case outcomes = "application/vnd.engram.outcomes"
   case prekeys = "application/vnd.engram.prekeys"
   case registration = "application/vnd.engram.registration"
+  case settlements = "application/vnd.engram.settlements"
   case text = "text/plain; charset=utf-8"
 
   /// Refuses a body of any other type before it is read. Parameters are not part of ours.

@@ -16,6 +16,7 @@ func apiRouter(_ edge: Edge) -> Router<APIContext> {
   let agent = api.group("agents/:id")
   addKeyRoutes(to: agent, edge)
   addMessageRoutes(to: agent, edge)
+  addQueueRoutes(to: agent, edge)
   return router
 }
 
@@ -133,7 +134,7 @@ private func addMessageRoutes(to agent: RouterGroup<APIContext>, _ edge: Edge) {
 }
 
 /// Outcomes as the client asked for them: binary, or JSON with `Accept: application/json`.
-private func outcomesResponse(_ outcomes: [ItemOutcome], _ request: Request) -> Response {
+func outcomesResponse(_ outcomes: [ItemOutcome], _ request: Request) -> Response {
   request.headers[.accept]?.lowercased() == MediaType.json.rawValue
     ? response(.ok, .json, jsonBytes(outcomes.map(OutcomeDocument.init)))
     : response(.ok, .outcomes, ItemOutcome.encode(outcomes))
@@ -146,7 +147,7 @@ func value<T>(_ result: Result<T, ErrorCode>) throws(Problem) -> T {
   }
 }
 
-private func decoded<T>(_ body: () throws(CodecError) -> [T]) throws(Problem) -> [T] {
+func decoded<T>(_ body: () throws(CodecError) -> [T]) throws(Problem) -> [T] {
   let elements: [T]
   do throws(CodecError) { elements = try body() } catch { throw Problem(error.code) }
   guard !elements.isEmpty else { throw Problem(.malformed) }

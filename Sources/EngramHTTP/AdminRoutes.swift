@@ -33,6 +33,7 @@ func adminRouter(_ parts: AdminParts) -> Router<BasicRequestContext> {
   }
   addClientRoutes(to: admin, parts.node)
   addPeerRoutes(to: admin, parts.peers)
+  addQueueAdministration(to: admin, parts.node)
   return router
 }
 

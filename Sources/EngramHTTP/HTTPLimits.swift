@@ -70,6 +70,10 @@ package enum HTTPLimits {
   /// Threads that read mailboxes for all connections: SQLite readers are bound by CPU, and there are two
   /// cores.
   package static let blockingThreads = 2
+  /// `{"mode":"one"}` with room to spare.
+  static let queueBodyBytesMax = 1 << 10
+  /// Messages of one page that the operator looks at.
+  static let queuePageMax = 1_000
   /// JSON bodies of the administration: a peer with its CA file.
   static let adminBodyBytesMax = 64 << 10
   /// Administrators at work at the same time.

@@ -3,12 +3,14 @@ import EngramNode
 import HummingbirdCore
 import NIOCore
 
-/// The query of `GET …/messages`: `max`, `wait` in seconds, `after`. Numbers beyond their bounds are lowered
-/// to them; anything else is refused.
+/// The query of `GET …/messages`: `max`, `wait` in seconds, and either `after` or `lease` in seconds. Numbers
+/// beyond their bounds are lowered to them; anything else is refused.
 struct PollQuery: Equatable {
   var maxCount = 100
   var waitSeconds = 0
   var after: UInt64 = 0
+  /// nil: what waits is shown and stays. Otherwise it is leased for so long.
+  var leaseSeconds: Int?
 
   init(_ uri: URI) throws(Problem) {
     for (name, text) in uri.queryParameters {
@@ -16,10 +18,11 @@ struct PollQuery: Equatable {
       case "max": maxCount = min(try number(text), HTTPLimits.itemsPerReadMax)
       case "wait": waitSeconds = min(try number(text), HTTPLimits.pollSecondsMax)
       case "after": after = try number(text)
+      case "lease": leaseSeconds = min(max(1, try number(text)), Int(Limits.visibilityMsMax / 1_000))
       default: throw Problem(.malformed)
       }
     }
-    guard maxCount > 0 else { throw Problem(.malformed) }
+    guard maxCount > 0, leaseSeconds == nil || after == 0 else { throw Problem(.malformed) }
   }
 }
 
@@ -37,8 +40,11 @@ extension Edge {
   ) async -> Result<[MailboxItem], ErrorCode> {
     let wakeUp = WakeUp()
     // Watching comes before looking, so that nothing slips in between.
-    let watch = node.watch(mailbox: session.mailbox) { wakeUp.ring() }
-    let first = await items(session, after: query.after, maxCount: query.maxCount)
+    let isLease = query.leaseSeconds != nil
+    let watch =
+      isLease
+      ? node.watchWork(session) { wakeUp.ring() } : node.watch(mailbox: session.mailbox) { wakeUp.ring() }
+    let first = await look(session, query)
     guard case .success(let found) = first, found.isEmpty, query.waitSeconds > 0, !isDraining else {
       watch.cancel()
       return first
@@ -58,11 +64,18 @@ extension Edge {
       if !isDraining { await wakeUp.wait() }
       // The client may have been disabled meanwhile.
       if case .failure(let code) = node.session(bearer) { return .failure(code) }
-      let next = await items(session, after: query.after, maxCount: query.maxCount)
+      let next = await look(session, query)
       if case .success(let found) = next, found.isEmpty, NIODeadline.now() < deadline, !isDraining {
         continue
       }
       return next
     }
+  }
+
+  private func look(_ session: ClientSession, _ query: PollQuery) async -> Result<[MailboxItem], ErrorCode> {
+    guard let seconds = query.leaseSeconds else {
+      return await items(session, after: query.after, maxCount: query.maxCount)
+    }
+    return await lease(session, maxCount: query.maxCount, seconds: seconds)
   }
 }

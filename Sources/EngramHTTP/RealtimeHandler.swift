@@ -18,6 +18,8 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
   private let session: ClientSession
   private var context: ChannelHandlerContext?
   private var window = PushWindow()
+  /// Set by `consume`: from then on envelopes come as leases, and the window pushes receipts only.
+  private var feed: WorkFeed?
   private var assembly = MessageAssembly(
     bytesMax: HTTPLimits.batchBytesMax, fragmentsMax: HTTPLimits.fragmentsMax)
   private var line = SendLine<Verdicts>()
@@ -65,6 +67,8 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
     heartbeat?.cancel()
     for watch in watches { watch.cancel() }
     watches = []
+    feed?.consumer?.cancel()
+    feed = nil
   }
 
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
@@ -123,7 +127,9 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
     case .credit(let count):
       window.grant(count)
       push()
-    case .consume, .items, .outcomes, .problem, .settle: end(.unexpectedFrame, .protocolError)
+    case .consume(let request): consume(request)
+    case .settle(let request, let settlements): settle(request, settlements, bytes.count)
+    case .items, .outcomes, .problem: end(.unexpectedFrame, .protocolError)
     }
   }
 
@@ -162,6 +168,18 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
     }
   }
 
+  private func settle(_ request: UInt32, _ settlements: [Settlement], _ bytes: Int) {
+    guard let loop = context?.eventLoop else { return }
+    load.add(bytes)
+    let this = NIOLoopBound(self, eventLoop: loop)
+    edge.blocking.submit { [node = edge.node, session] state in
+      guard state == .active else { return }
+      node.settle(settlements, session) { outcomes in
+        loop.execute { this.value.answer(request, outcomes, bytes) }
+      }
+    }
+  }
+
   private func answer(_ request: UInt32, _ outcomes: [ItemOutcome], _ bytes: Int) {
     load.remove(bytes)
     if !isClosing { write(.outcomes(request: request, outcomes)) }
@@ -186,7 +204,9 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
 
   func channelWritabilityChanged(context: ChannelHandlerContext) {
     window.setWritable(context.channel.isWritable)
+    feed?.setWritable(context.channel.isWritable)
     push()
+    fetch()
     resumeReading()
     context.fireChannelWritabilityChanged()
   }
@@ -198,17 +218,74 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
     push()
   }
 
+  /// Makes this connection a consumer, once.
+  private func consume(_ request: ConsumeRequest) {
+    guard let context, feed == nil else { return end(.wrongMode, .protocolError) }
+    guard request.problem == .none else { return end(request.problem, .dataInconsistentWithMessage) }
+    feed = WorkFeed(isWritable: context.channel.isWritable)
+    let loop = context.eventLoop
+    let this = NIOLoopBound(self, eventLoop: loop)
+    let bell = WorkBell(loop: loop) { this.value.fetchArrived() }
+    edge.blocking.submit { [node = edge.node, session] state in
+      guard state == .active else { return }
+      let result: Result<Consumer, ErrorCode>
+      do throws(ErrorCode) {
+        result = .success(try node.consume(session, request) { bell.ring() })
+      } catch { result = .failure(error) }
+      loop.execute { this.value.consuming(result) }
+    }
+  }
+
+  private func consuming(_ result: Result<Consumer, ErrorCode>) {
+    switch result {
+    // The connection may have ended meanwhile; what nobody keeps goes back by itself.
+    case .success(let consumer):
+      feed?.begin(consumer)
+      fetch()
+    case .failure(let code): end(code, .unexpectedServerError)
+    }
+  }
+
+  private func fetchArrived() {
+    feed?.noteWork()
+    fetch()
+  }
+
+  private func fetch() {
+    guard !isClosing, let loop = context?.eventLoop, let consumer = feed?.nextFetch() else { return }
+    let this = NIOLoopBound(self, eventLoop: loop)
+    edge.blocking.submit { [known] state in
+      guard state == .active else { return }
+      let found = fetchWork(consumer, known: known)
+      loop.execute { this.value.finishFetch(found) }
+    }
+  }
+
+  private func finishFetch(_ found: Result<FetchedWork, ErrorCode>) {
+    switch found {
+    case .success(let found):
+      feed?.finishFetch(foundSome: found.count > 0)
+      known = known.count <= HTTPLimits.knownSendersMax ? known.union(found.known) : []
+      if !isClosing, found.count > 0 {
+        edge.metrics.realtimeItemsOut.add(UInt64(found.count))
+        write(.binary, found.frame)
+      }
+      fetch()
+    case .failure(let code): end(code, .unexpectedServerError)
+    }
+  }
+
   private func push() {
     guard !isClosing, let loop = context?.eventLoop, let read = window.nextRead() else { return }
     // What was only just committed is in memory; everything else costs a query on another thread.
     let fresh = edge.node.freshItems(
       session, after: read.after, maxCount: read.maxCount, maxBytes: HTTPLimits.itemsBytesMax,
-      knownSenders: known)
+      knownSenders: known, noticesOnly: feed != nil)
     if let fresh { return finishRead(.success(FoundItems(fresh, known: known))) }
     let this = NIOLoopBound(self, eventLoop: loop)
-    edge.blocking.submit { [node = edge.node, session, known] state in
+    edge.blocking.submit { [node = edge.node, session, known, noticesOnly = feed != nil] state in
       guard state == .active else { return }
-      let found = readItems(node, session, read, known)
+      let found = readItems(node, session, read, known, noticesOnly: noticesOnly)
       loop.execute { this.value.finishRead(found) }
     }
   }
@@ -217,7 +294,7 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
     switch found {
     case .success(let found):
       window.finishRead(found.items)
-      known = found.known.count <= HTTPLimits.knownSendersMax ? found.known : []
+      known = known.count <= HTTPLimits.knownSendersMax ? known.union(found.known) : []
       guard !isClosing, !found.items.isEmpty else { return push() }
       edge.metrics.realtimeItemsOut.add(UInt64(found.items.count))
       write(.binary, found.frame)
@@ -315,13 +392,13 @@ private struct FoundItems: Sendable {
 }
 
 private func readItems(
-  _ node: Node, _ session: ClientSession, _ read: PushWindow.Read, _ known: Set<Kid>
+  _ node: Node, _ session: ClientSession, _ read: PushWindow.Read, _ known: Set<Kid>, noticesOnly: Bool
 ) -> Result<FoundItems, ErrorCode> {
   var known = known
   do throws(ErrorCode) {
     let items = try node.items(
       session, after: read.after, maxCount: read.maxCount, maxBytes: HTTPLimits.itemsBytesMax,
-      knownSenders: &known)
+      knownSenders: &known, noticesOnly: noticesOnly)
     return .success(FoundItems(items, known: known))
   } catch { return .failure(error) }
 }

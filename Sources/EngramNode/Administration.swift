@@ -75,8 +75,9 @@ extension Node {
   /// Which organisations we federate with, and under which keys. Mailboxes are created where they are
   /// missing.
   package func setPeers(_ peers: [Peer]) throws(ErrorCode) {
-    let known = try writing { group in
-      try peers.map { peer in
+    let (known, highest) = try writing { group in
+      var highest: [Int64: UInt64] = [:]
+      let known = try peers.map { peer in
         let owner = Array(peer.name.text.utf8)
         let known = KnownPeer(
           peer: peer, envelopes: try group.transaction.createMailbox(.peerEnvelopes, owner: owner),
@@ -86,9 +87,12 @@ extension Node {
           link.outEpoch = self.drawEpoch()
           try group.transaction.setLink(link)
         }
+        highest[known.envelopes] = try group.transaction.highestSeq(known.envelopes)
         return known
       }
+      return (known, highest)
     }
+    for peer in known { outboxGate.open(peer.envelopes, highest: highest[peer.envelopes] ?? 0) }
     roster.set(peers: known)
   }
 }

@@ -18,6 +18,9 @@ final class CommitGroup {
   /// What was put into mailboxes, for those who follow them; see `FreshRows`.
   private var fresh: [(mailbox: Int64, seq: UInt64, row: FreshRow)] = []
   private var unseen: Set<Int64> = []
+  private var changes: [QueueChange] = []
+  private var leaves: [AuditLeaf] = []
+  private var undos: [@Sendable () -> Void] = []
 
   init(_ transaction: StoreTransaction, nowMs: UInt64) {
     self.transaction = transaction
@@ -55,6 +58,25 @@ final class CommitGroup {
     }
   }
 
+  /// A row that may be handed out once this is on disk, or one that may not be handed out any more.
+  func note(_ change: QueueChange) { changes.append(change) }
+
+  /// What was decided, for the audit: committed with everything else.
+  func audit(_ leaf: AuditLeaf) { leaves.append(leaf) }
+
+  /// Called when what the current command did does not come to be. For the little that a command changes
+  /// outside of its transaction.
+  func onUndo(_ undo: @escaping @Sendable () -> Void) { undos.append(undo) }
+
+  /// After the commit: whoever takes work is told first, because answers may bring questions.
+  func publish(to dispatcher: Dispatcher) { dispatcher.apply(changes) }
+
+  /// Nothing of this group was kept.
+  func abandon() {
+    for undo in undos.reversed() { undo() }
+    undos = []
+  }
+
   /// Has the mailbox's watchers called after the commit.
   func wake(_ mailbox: Int64) { woken.insert(mailbox) }
 
@@ -69,8 +91,11 @@ final class CommitGroup {
     completions.append(completion)
   }
 
-  /// Writes the mailbox counters; the last step inside the transaction.
-  func writeCounters() throws {
+  /// Writes the mailbox counters and the audit row; the last step inside the transaction.
+  func complete() throws {
+    if !leaves.isEmpty {
+      try transaction.insertAudit(atMs: nowMs, count: leaves.count, leaves: AuditLeaf.encode(leaves))
+    }
     for (mailbox, counter) in allocated {
       let first = try transaction.takeSeqs(mailbox, count: Int(counter.next - counter.first))
       precondition(first == counter.first, "only the commit thread takes numbers")
@@ -83,14 +108,25 @@ final class CommitGroup {
     completions.removeSubrange(mark.completions...)
     loadedDevices = [:]
     fresh.removeSubrange(mark.fresh...)
+    changes.removeSubrange(mark.changes...)
+    leaves.removeSubrange(mark.leaves...)
+    for undo in undos[mark.undos...].reversed() { undo() }
+    undos.removeSubrange(mark.undos...)
   }
 
   struct Mark {
     let receipts: Int
     let completions: Int
     let fresh: Int
+    let changes: Int
+    let leaves: Int
+    let undos: Int
   }
-  var mark: Mark { Mark(receipts: receipts.count, completions: completions.count, fresh: fresh.count) }
+  var mark: Mark {
+    Mark(
+      receipts: receipts.count, completions: completions.count, fresh: fresh.count, changes: changes.count,
+      leaves: leaves.count, undos: undos.count)
+  }
 }
 
 /// The receipts of one group, signed under one Merkle root.
@@ -100,8 +136,9 @@ struct SignedReceipts: Sendable {
   subscript(index: Int) -> [UInt8] { encoded[index] }
 }
 
-/// A unit of work for the commit thread. `perform` changes nothing but the group and its transaction: when a
-/// command of the group fails half way, everything is undone and the whole group runs again.
+/// A unit of work for the commit thread. `perform` changes nothing but the group and its transaction, or says
+/// with `onUndo` how to take it back: when a command of the group fails half way, everything is undone and the
+/// whole group runs again.
 struct CommitCommand: Sendable {
   /// Messages, receipts or rows in it; bounds the group and the queue.
   let weight: Int
@@ -143,6 +180,7 @@ final class CommitLoop: Sendable {
   private let shared = Shared()
   private let store: Store
   private let freshRows: FreshRows
+  private let dispatcher: Dispatcher
   private let clock: any Clock
   private let groupMax: Int
   private let queueMax: Int
@@ -151,10 +189,11 @@ final class CommitLoop: Sendable {
   private let metrics: NodeMetrics
 
   init(
-    store: Store, freshRows: FreshRows, clock: any Clock, settings: NodeSettings, hooks: Hooks,
+    store: Store, freshRows: FreshRows, dispatcher: Dispatcher, clock: any Clock, settings: NodeSettings,
+    hooks: Hooks,
     metrics: NodeMetrics, log: Logger
   ) {
-    self.freshRows = freshRows
+    (self.freshRows, self.dispatcher) = (freshRows, dispatcher)
     (self.store, self.clock, self.hooks, self.metrics, self.log) = (store, clock, hooks, metrics, log)
     (groupMax, queueMax) = (settings.groupCommitMax, settings.queuedMessagesMax)
   }
@@ -253,19 +292,25 @@ final class CommitLoop: Sendable {
   private func attempt(
     _ commands: [CommitCommand], isolating: Bool
   ) throws -> Unchecked<(CommitGroup, [Refusal])>? {
+    var abandoned: CommitGroup?
     do {
       return try store.write { transaction in
         let group = CommitGroup(transaction, nowMs: clock.nowMs())
+        abandoned = group
         var refusals: [Refusal] = []
         for command in commands {
           if let code = try perform(command, in: group, isolating: isolating) {
             refusals.append((command.refused, code))
           }
         }
-        try group.writeCounters()
+        try group.complete()
         return Unchecked((group, refusals))
       }
-    } catch is HalfDone { return nil }
+    } catch {
+      abandoned?.abandon()
+      if error is HalfDone { return nil }
+      throw error
+    }
   }
 
   /// A command failed after its first change, outside of a savepoint.
@@ -308,6 +353,7 @@ final class CommitLoop: Sendable {
   private func finish(_ group: CommitGroup, refusals: [Refusal]) {
     metrics.add(.commits)
     group.publish(to: freshRows)
+    group.publish(to: dispatcher)
     // Whoever forwards goes ahead: what it needs is on disk, and signing takes a moment.
     hooks.wake(group.woken)
     let signed = SignedReceipts(hooks.sign(group.receipts))

@@ -81,6 +81,10 @@ final class FreshRows: Sendable {
     }
   }
 
+  /// A row of the mailbox has ended, or was moved, before its reader got there: what is kept is not true any
+  /// more. The reader goes on in the store.
+  func forget(_ mailbox: Int64) { state.withLock { $0.drop(mailbox) } }
+
   /// Rows after a number for which `isWanted` holds, ascending: always one if there is any, then as many as
   /// fit. The reader has everything up to `after`, so that is let go. Nil when only the store knows.
   func rows(

@@ -169,6 +169,10 @@ extension Node {
     case .exists(let existing, let acceptedMs):
       guard existing == envelope.id else {
         metrics.add(.idReused)
+        group.audit(
+          AuditLeaf(
+            .idReused, atMs: group.nowMs, actor: envelope.header.sender.text, envelope: envelope.id,
+            code: .messageIDReused))
         log.warning("a message id was used twice with different bytes")
         return refuse(envelope, .messageIDReused, from: source, in: group)
       }
@@ -216,18 +220,50 @@ extension Node {
         type: header.type, priority: header.priority, createdMs: header.createdMs,
         expiresMs: header.expiresMs,
         notBeforeMs: header.notBeforeMs, origin: origin, acceptedMs: group.nowMs,
-        openDeliveries: routes.destinations.reduce(0) { $0 + $1.slots.count }, bytes: envelope.envelope.bytes)
+        openDeliveries: routes.destinations.count, bytes: envelope.envelope.bytes)
     )
     guard case .inserted(let message) = outcome else { return outcome }
     for destination in routes.destinations {
       let seq = try group.nextSeq(destination.mailbox)
-      group.keep(.envelope(envelope.envelope), in: destination.mailbox, seq: seq)
-      for slot in destination.slots {
-        try group.transaction.insertDelivery(
-          mailbox: destination.mailbox, seq: seq, slot: slot, message: message)
+      let place = waitingPlace(destination, seq: seq, message: message, header, nowMs: group.nowMs)
+      try group.transaction.insertDelivery(place)
+      // What is held gets another number when it is due, so readers must not know this one.
+      if place.holdMs > 0 {
+        group.putUnseen(in: place.mailbox)
+      } else {
+        group.keep(.envelope(envelope.envelope), in: place.mailbox, seq: seq)
+      }
+      if let rank = place.rank {
+        group.note(
+          .ready(
+            mailbox: place.mailbox,
+            ReadyEntry(key: ReadyKey(rank: rank, seq: seq), attempt: 0, kids: place.kids)))
       }
     }
+    try cancelNamed(by: header, in: group)
+    group.audit(
+      AuditLeaf(.accepted, atMs: group.nowMs, actor: header.sender.text, envelope: envelope.id))
     return outcome
+  }
+
+  /// How a message waits at one of its destinations: in order of work, held until its time, or in an outbox,
+  /// which goes by numbers. What is for later goes to the recipient's node at once and is held there.
+  private func waitingPlace(
+    _ destination: Routes.Destination, seq: UInt64, message: Int64, _ header: EnvelopeHeader, nowMs: UInt64
+  ) -> DeliveryPlace {
+    var place = DeliveryPlace(
+      mailbox: destination.mailbox, seq: seq, message: message, slots: destination.slots)
+    switch destination.kind {
+    case .peer: return place
+    case .device: break
+    case .workQueue(let kids): place.kids = kids
+    }
+    if header.notBeforeMs > nowMs {
+      place.holdMs = header.notBeforeMs
+    } else {
+      place.rank = Ranking.rank(readyMs: nowMs, priority: header.priority, ageStepMs: settings.ageStepMs)
+    }
+    return place
   }
 
   private func refuse(

@@ -9,20 +9,24 @@ extension Node {
   /// comes when any can be handed out, even if it is larger than `maxBytes`; fewer may come than there is
   /// room for, so whoever wants all asks until nothing comes.
   package func items(
-    _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: inout Set<Kid>
+    _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: inout Set<Kid>,
+    noticesOnly: Bool = false
   ) throws(ErrorCode) -> [MailboxItem] {
     var cursor = after
     while true {
-      let rows = try mailboxRows(session.mailbox, after: cursor, maxCount: maxCount, maxBytes: maxBytes)
+      let rows = try mailboxRows(
+        session.mailbox, after: cursor, maxCount: maxCount, maxBytes: maxBytes, noticesOnly: noticesOnly)
       guard let last = rows.last else { return [] }
       cursor = last.seq
-      let items = try handOut(rows, maxCount: maxCount, maxBytes: maxBytes, knownSenders: &knownSenders)
+      let items = try handOut(
+        rows, leased: dispatcher.leased(session.mailbox) ?? [], maxCount: maxCount, maxBytes: maxBytes,
+        knownSenders: &knownSenders)
       // Rows that ran out or are not due yet must not hide what is behind them.
       if !items.isEmpty { return items }
     }
   }
 
-  private enum MailboxRow {
+  private enum ItemRow {
     case delivery(DeliveryRow)
     case notice(NoticeRow)
 
@@ -38,21 +42,22 @@ extension Node {
   /// nothing is taken from one that lies behind the end of the other: it would move the reader's cursor past
   /// rows it never saw.
   private func mailboxRows(
-    _ mailbox: Int64, after: UInt64, maxCount: Int, maxBytes: Int
-  ) throws(ErrorCode) -> [MailboxRow] {
+    _ mailbox: Int64, after: UInt64, maxCount: Int, maxBytes: Int, noticesOnly: Bool
+  ) throws(ErrorCode) -> [ItemRow] {
     let (deliveries, notices) = try readingRows(mailbox) { snapshot in
       (
-        try snapshot.deliveries(mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes),
+        noticesOnly
+          ? [] : try snapshot.deliveries(mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes),
         try snapshot.notices(mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes)
       )
     }
     let end = min(deliveries.last?.seq ?? .max, notices.last?.seq ?? .max)
-    let rows = deliveries.map(MailboxRow.delivery) + notices.map(MailboxRow.notice)
+    let rows = deliveries.map(ItemRow.delivery) + notices.map(ItemRow.notice)
     return rows.filter { $0.seq <= end }.sorted { $0.seq < $1.seq }
   }
 
   private func handOut(
-    _ rows: [MailboxRow], maxCount: Int, maxBytes: Int, knownSenders: inout Set<Kid>
+    _ rows: [ItemRow], leased: Set<UInt64>, maxCount: Int, maxBytes: Int, knownSenders: inout Set<Kid>
   ) throws(ErrorCode) -> [MailboxItem] {
     let now = clock.nowMs()
     var items: [MailboxItem] = []
@@ -62,7 +67,9 @@ extension Node {
       guard count == 0 || (count < maxCount && bytes < maxBytes) else { break }
       switch row {
       case .delivery(let delivery):
-        guard delivery.expiresMs > now, delivery.notBeforeMs <= now else { continue }
+        guard delivery.expiresMs > now, delivery.place.rank != nil, !leased.contains(delivery.seq) else {
+          continue
+        }
         if knownSenders.insert(delivery.senderKid).inserted, let item = try certificate(delivery.senderKid) {
           items.append(MailboxItem(kind: .certificate, seq: 0, payload: item.encoded()))
         }
@@ -79,12 +86,15 @@ extension Node {
   /// `items` for rows that were only just committed, without the store: never blocks. Nil when it has to be
   /// asked. Needs `followMailbox`.
   package func freshItems(
-    _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: Set<Kid>
+    _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: Set<Kid>,
+    noticesOnly: Bool = false
   ) -> [MailboxItem]? {
+    // Only the store knows what was given back, and what is held.
+    guard noticesOnly || dispatcher.leased(session.mailbox) == nil else { return nil }
     let now = clock.nowMs()
     let rows = freshRows.rows(session.mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes) { row in
       guard case .envelope(let envelope) = row else { return true }
-      return envelope.header.expiresMs > now && envelope.header.notBeforeMs <= now
+      return !noticesOnly && envelope.header.expiresMs > now && envelope.header.notBeforeMs <= now
     }
     guard let rows else { return nil }
     var items: [MailboxItem] = []
@@ -126,7 +136,10 @@ extension Node {
     commitLoop.submit(
       CommitCommand(weight: 1) { [self] group in
         let remains = try group.transaction.remains(of: message)
-        for place in try group.transaction.quarantine(message: message) { group.wake(place.mailbox) }
+        for place in try group.transaction.quarantine(message: message) {
+          group.wake(place.mailbox)
+          group.note(.gone(mailbox: place.mailbox, seq: place.seq))
+        }
         // The bytes are damaged somewhere; the id in them is right if it leads to the row's own key.
         guard let (info, bytes) = remains, info.open > 0,
           let header = try? UnverifiedEnvelope(parsing: bytes).header, dedupeKey(header) == info.dedupe
@@ -195,7 +208,7 @@ extension Node {
   }
 
   /// nil for an empty receipt; otherwise one that this very device signed about itself.
-  private func checkReceipt(
+  func checkReceipt(
     _ bytes: [UInt8], from session: ClientSession
   ) -> Result<VerifiedReceipt?, ErrorCode> {
     if bytes.isEmpty { return .success(nil) }
@@ -225,22 +238,10 @@ extension Node {
       let isEnvelope = try group.transaction.delivery(session.mailbox, seq: seq) != nil
       return isEnvelope ? ItemOutcome(.refused, code: .malformed) : ItemOutcome(.duplicate)
     }
-    let body = receipt.body
-    do {
-      let removed = try group.transaction.removeDelivery(session.mailbox, seq: seq) { info in
-        guard info.envelopeID == body.envelope, info.sender == body.sender,
-          info.senderKid == body.senderKid,
-          info.dedupe == dedupeKey(sender: body.sender, kid: body.senderKid, message: body.messageID)
-        else { throw ErrorCode.malformed }
-      }
-      guard removed != nil else { return ItemOutcome(.duplicate) }
-    } catch let code as ErrorCode where code == .malformed {
-      return ItemOutcome(.refused, code: code)
+    // A message in a consumer's hands is that one's to settle, under its token.
+    if dispatcher.holder(session.mailbox, of: seq) != nil {
+      return ItemOutcome(.refused, code: .leaseLost)
     }
-    if let home = try homeMailbox(of: body.sender, kid: body.senderKid, in: group) {
-      notices.add(receipt.bytes, to: home)
-      metrics.add(.receiptsForwarded)
-    }
-    return ItemOutcome(.accepted)
+    return try finish(seq, in: session.mailbox, receipt, &notices, in: group)
   }
 }

@@ -23,12 +23,18 @@ package final class Node: Sendable {
   let directoryCache = DirectoryCache()
   let refusedSenders = RefusedSenders()
   let freshRows: FreshRows
+  let dispatcher: Dispatcher
+  let outboxGate = OutboxGate()
+  let delivered = DeliveredBatch()
   let directoryPort = Mutex<(any DirectoryPort)?>(nil)
   let requestPort = Mutex<(any RequestPort)?>(nil)
   let presence = PresenceBook()
   let startedMs: UInt64
   private let store: Store
   private let sweeper: Sweeper
+  private let ticker: QueueTicker
+  /// The jump of the machine's clock that was last spoken of.
+  let spokenJumpMs = Mutex<Int64?>(nil)
   private let purgedThrough: Atomic<UInt64>
   private let isRunning = Atomic<Bool>(false)
   private let diskLow = Flag()
@@ -48,10 +54,13 @@ package final class Node: Sendable {
     mailboxWatches = watches
     let freshRows = FreshRows()
     self.freshRows = freshRows
+    let dispatcher = Dispatcher(epoch: try Node.beginEpoch(store), clock: clock)
+    self.dispatcher = dispatcher
+    ticker = QueueTicker()
     let key = identity.key
     let diskLow = self.diskLow
     commitLoop = CommitLoop(
-      store: store, freshRows: freshRows, clock: clock, settings: settings,
+      store: store, freshRows: freshRows, dispatcher: dispatcher, clock: clock, settings: settings,
       hooks: CommitLoop.Hooks(
         sign: { signReceipts($0, with: key) }, wake: { watches.call($0) },
         full: {
@@ -75,12 +84,15 @@ package final class Node: Sendable {
     commitLoop.start()
     isRunning.store(true, ordering: .releasing)
     sweeper.start { [weak self] slow, mayPurge in self?.sweep(slow: slow, mayPurge: mayPurge) }
+    ticker.start { [weak self] in self?.tick() }
+    resumeModeChanges()
   }
 
   /// Refuses new work, commits what is queued, stops the threads.
   package func stop() {
     guard isRunning.exchange(false, ordering: .acquiringAndReleasing) else { return }
     sweeper.stop()
+    ticker.stop()
     commitLoop.stop()
   }
 
@@ -127,16 +139,6 @@ package final class Node: Sendable {
       })
     done.wait()
     return try result.withLock { $0 }.get()
-  }
-}
-
-/// The system's clock.
-package struct SystemClock: Clock {
-  package init() {}
-  package func nowMs() -> UInt64 {
-    var now = timespec()
-    clock_gettime(CLOCK_REALTIME, &now)
-    return UInt64(now.tv_sec) * 1_000 + UInt64(now.tv_nsec) / 1_000_000
   }
 }
 

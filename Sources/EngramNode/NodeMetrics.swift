@@ -4,8 +4,8 @@ import Synchronization
 /// Monotonic counters, read by `/metrics` and `admin status`.
 package final class NodeMetrics: Sendable {
   package enum Counter: Int, CaseIterable, Sendable {
-    case acceptedFromClients, acceptedFromPeers, acknowledged, commitFailures, commits, damagedRows,
-      duplicates
+    case acceptedFromClients, acceptedFromPeers, acknowledged, cancelled, commitFailures, commits,
+      damagedRows, deadLettered, duplicates
     case expired, federated, idReused, peersRefused, purged, receiptsDropped, receiptsForwarded, refused
     case registrations
     case sessionsOpened, sessionsRefused

@@ -1,10 +1,25 @@
 package import EngramCore
 package import EngramCrypto
 
-/// Wall-clock time. Two implementations: the system's, and the one that tests and the simulator turn by hand.
+/// The node's time. Two implementations: `SteadyClock`, and the one that tests and the simulator turn by hand.
 package protocol Clock: Sendable {
   /// Milliseconds since 1970-01-01T00:00:00Z.
   func nowMs() -> UInt64
+  /// Milliseconds since any fixed moment, for leases: nobody can set it.
+  func monotonicMs() -> UInt64
+  /// How far the machine's clock has jumped away from this one; nil when it has not.
+  var jumpMs: Int64? { get }
+  /// Follows small corrections of the machine's clock; called about once a second.
+  func slew()
+  /// Takes the machine's clock for right, however far it jumped.
+  func accept()
+}
+
+extension Clock {
+  package func monotonicMs() -> UInt64 { nowMs() }
+  package var jumpMs: Int64? { nil }
+  package func slew() {}
+  package func accept() {}
 }
 
 /// Where identifiers, tokens and epochs come from.
@@ -58,6 +73,12 @@ package struct NodeSettings: Sendable {
   package var diskReserveBytes: UInt64 = 8 << 20
   /// Who may ask for the addresses of all clients; nobody unless the operator says so.
   package var broadcasters: Set<Address> = []
+  /// How often a delivery is tried and how long it rests in between.
+  package var retry = RetryPolicy()
+  /// How much later a message of the next lower priority may have become ready and still go first.
+  package var ageStepMs = Ranking.ageStepMsDefault
+  /// How long a device may take before the sender is told that it has the message; most say more by then.
+  package var deliveredAfterMs: UInt64 = 200
   package init() {}
 }
 

@@ -61,6 +61,8 @@ extension Node {
     return roster.peer(sender.node)?.receipts
   }
 
+  func signed(_ bodies: [ReceiptBody]) -> [[UInt8]] { signReceipts(bodies, with: identity.key) }
+
   /// Signs statements of our own at once, because they are stored in this transaction, and sends them home.
   func post(_ bodies: [ReceiptBody], towards sender: Address, kid: Kid, in group: CommitGroup) throws {
     guard let mailbox = try homeMailbox(of: sender, kid: kid, in: group) else { return }

@@ -50,7 +50,11 @@ extension Node {
     let rows = try readingRows(known.envelopes) {
       try $0.deliveries(known.envelopes, after: seq, maxCount: maxCount, maxBytes: maxBytes)
     }
-    return try rows.filter { $0.expiresMs > now }.map { row throws(ErrorCode) in
+    guard let last = rows.last else { return [] }
+    // Whatever is not withdrawn by now cannot be any more.
+    let withdrawn = outboxGate.read(known.envelopes, through: last.seq)
+    let live = rows.filter { $0.expiresMs > now && !withdrawn.contains($0.seq) }
+    return try live.map { row throws(ErrorCode) in
       OutboundEnvelope(
         seq: row.seq, bytes: try pruned(row.bytes, for: peer), senderKid: row.senderKid,
         senderListVersion: try roster.device(row.senderKid)?.list.version ?? 0)
@@ -67,9 +71,10 @@ extension Node {
     let rows = freshRows.rows(known.envelopes, after: seq, maxCount: maxCount, maxBytes: maxBytes) { row in
       if case .envelope(let envelope) = row { envelope.header.expiresMs > now } else { false }
     }
-    guard let rows else { return nil }
+    guard let rows, let last = rows.last else { return rows == nil ? nil : [] }
+    let withdrawn = outboxGate.read(known.envelopes, through: last.seq)
     var out: [OutboundEnvelope] = []
-    for (seq, row) in rows {
+    for (seq, row) in rows where !withdrawn.contains(seq) {
       guard case .envelope(let envelope) = row, let device = roster.cachedDevice(envelope.header.senderKid)
       else { return nil }
       out.append(
@@ -140,6 +145,10 @@ extension Node {
     guard let removed = try group.transaction.removeDelivery(known.envelopes, seq: item.seq) else { return }
     let info = removed.info
     guard let home = try homeMailbox(of: info.sender, kid: info.senderKid, in: group) else { return }
+    group.audit(
+      AuditLeaf(
+        item.outcome == .refused ? .failed : .forwarded, atMs: group.nowMs, actor: known.peer.name.text,
+        envelope: info.envelopeID, code: item.code))
     if let receipt = usableReceipt(item.receipt, about: info, from: known) {
       notices.add(receipt, to: home)
     } else if let messageID = refusedID {

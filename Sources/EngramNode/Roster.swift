@@ -12,12 +12,15 @@ final class KnownDevice: Sendable {
   let isDisabled: Bool
   /// Our own clients' devices only.
   let mailbox: Int64?
+  /// The mailbox that all devices of the client share, when they do.
+  let workQueue: Int64?
 
   init(
-    certificate: DeviceCertificate, list: DeviceListBody, home: Int64, isDisabled: Bool, mailbox: Int64?
+    certificate: DeviceCertificate, list: DeviceListBody, home: Int64, isDisabled: Bool, mailbox: Int64?,
+    workQueue: Int64?
   ) {
     (self.certificate, self.list, self.home) = (certificate, list, home)
-    (self.isDisabled, self.mailbox) = (isDisabled, mailbox)
+    (self.isDisabled, self.mailbox, self.workQueue) = (isDisabled, mailbox, workQueue)
   }
 
   /// `none`, or why this device may not send now.
@@ -115,9 +118,11 @@ final class Roster: Sendable {
       guard certificate.body.identity == client.identity, list.body.identity == client.identity else {
         throw ErrorCode.damagedRow
       }
-      return KnownDevice(
+      return try KnownDevice(
         certificate: certificate, list: list.body, home: client.home, isDisabled: client.isDisabled,
-        mailbox: row.mailbox)
+        mailbox: row.mailbox,
+        workQueue: client.mode == .one && client.home == 0
+          ? snapshot.mailbox(.workQueue, owner: Array(client.address.text.utf8)) : nil)
     } catch is CredentialError { throw ErrorCode.damagedRow }
   }
 }

@@ -4,7 +4,15 @@ internal import EngramCrypto
 /// Where a message goes: one destination per mailbox, with the recipients (slots) it serves.
 struct Routes: Equatable {
   struct Destination: Equatable {
+    enum Kind: Equatable {
+      case device
+      case peer
+      /// The mailbox that all devices of a client share; these of them can open the message, in the order of
+      /// the slots.
+      case workQueue([Kid])
+    }
     let mailbox: Int64
+    var kind: Kind
     var slots: [Int]
   }
   struct Unreachable: Equatable {
@@ -23,12 +31,15 @@ func route(
 ) rethrows -> Routes {
   var routes = Routes()
   var positions: [Int64: Int] = [:]
-  func add(_ mailbox: Int64, _ slot: Int) {
+  func add(_ mailbox: Int64, _ kind: Routes.Destination.Kind, _ slot: Int) {
     if let position = positions[mailbox] {
       routes.destinations[position].slots.append(slot)
+      if case .workQueue(let kids) = routes.destinations[position].kind, case .workQueue(let more) = kind {
+        routes.destinations[position].kind = .workQueue(kids + more)
+      }
     } else {
       positions[mailbox] = routes.destinations.count
-      routes.destinations.append(Routes.Destination(mailbox: mailbox, slots: [slot]))
+      routes.destinations.append(Routes.Destination(mailbox: mailbox, kind: kind, slots: [slot]))
     }
   }
   for (slot, recipient) in recipients.enumerated() {
@@ -37,13 +48,17 @@ func route(
       if let known, let mailbox = known.mailbox, known.certificate.body.address == recipient.address,
         !known.isDisabled, known.list.isActive(recipient.kid)
       {
-        add(mailbox, slot)
+        if let queue = known.workQueue {
+          add(queue, .workQueue([recipient.kid]), slot)
+        } else {
+          add(mailbox, .device, slot)
+        }
       } else {
         routes.unreachable.append(Routes.Unreachable(slot: slot, code: .unknownRecipient))
       }
     } else if mayForward {
       if let known = peer(recipient.address.node), known.peer.isEnabled {
-        add(known.envelopes, slot)
+        add(known.envelopes, .peer, slot)
       } else {
         routes.unreachable.append(Routes.Unreachable(slot: slot, code: .noRoute))
       }

@@ -64,13 +64,16 @@ extension Node {
     let now = clock.nowMs()
     measureDisk()
     sessions.removeExpired(nowMs: now)
+    watchClock()
     if let due = try? reading({ try $0.expired(nowMs: now, limit: 1) }), !due.isEmpty { expire() }
+    promote()
     guard slow else { return }
     commitLoop.submit(
       CommitCommand(weight: 1) { [self] group in
         _ = try group.transaction.purgeTokens(nowMs: group.nowMs)
         _ = try group.transaction.purgeInvites(nowMs: group.nowMs)
-        if mayPurge { try purge(in: group) }
+        try rememberTime(in: group)
+        if mayPurge, clock.jumpMs == nil { try purge(in: group) }
       } refused: { _ in
       })
     if mayPurge, now > NoticeBatch.keptMs { expireNotices(before: now - NoticeBatch.keptMs) }
@@ -94,19 +97,22 @@ extension Node {
     commitLoop.submit(
       CommitCommand(weight: Sweeper.batchMax) { [self] group in
         let due = try group.transaction.expired(nowMs: group.nowMs, limit: Sweeper.batchMax)
+        var statements = StatementBatch()
         for delivery in due {
-          let id = try messageID(mailbox: delivery.mailbox, seq: delivery.seq, in: group)
-          guard let removed = try group.transaction.removeDelivery(delivery.mailbox, seq: delivery.seq),
-            let id
-          else {
+          // A dead letter's sender knows the end already.
+          let bodies =
+            delivery.mailboxKind == .deadLetters
+            ? [] : try endings(.expired, code: .expired, of: delivery.place, delivery.info, group)
+          guard try group.transaction.removeDelivery(delivery.mailbox, seq: delivery.seq) != nil else {
             continue
           }
+          for body in bodies { statements.add(body) }
           metrics.add(.expired)
-          let body = statement(
-            .expired, code: .expired, about: removed.info, messageID: id, atMs: group.nowMs)
-          try post([body], towards: removed.info.sender, kid: removed.info.senderKid, in: group)
+          group.note(.gone(mailbox: delivery.mailbox, seq: delivery.seq))
+          audit(.expired, delivery.info, code: .expired, actor: nil, group)
         }
-        if due.count == Sweeper.batchMax { group.afterCommit { [self] _ in expire() } }
+        try statements.write(by: self, in: group)
+        if due.count >= Sweeper.batchMax { group.afterCommit { [self] _ in expire() } }
       } refused: { [log] code in
         log.warning("expiry was not committed", metadata: ["code": "\(code.name)"])
       })

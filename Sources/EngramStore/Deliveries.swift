@@ -1,8 +1,8 @@
 internal import EngramCore
 
 extension StoreSnapshot {
-  /// Deliveries after a number, ascending, one per number with all its slots; always at least one if there is
-  /// any, then as many as fit. Expired and not yet due ones are included: the caller decides.
+  /// Deliveries after a number, ascending; always at least one if there is any, then as many as fit. Expired
+  /// and held ones are included: the caller decides.
   /// - Throws: `damaged(.message)` when the first one cannot be trusted (see `quarantine`); a later one only
   ///   ends the list.
   package func deliveries(
@@ -10,27 +10,39 @@ extension StoreSnapshot {
   ) throws(StoreError) -> [DeliveryRow] {
     guard maxCount > 0 else { return [] }
     var rows: [DeliveryRow] = []
-    var pending: PendingDelivery?
     var budget = ReadBudget(countLeft: maxCount, bytesLeft: maxBytes)
     let place: (inout Binding) -> Void = {
       $0.integer(mailbox)
       $0.bound(seq)
     }
-    try each(.waiting, .delivery, key: 0, bind: place) { fields in
-      let next = try PendingDelivery(fields)
-      if pending?.seq == next.seq {
-        pending?.slots += next.slots
-        return true
-      }
-      if let done = pending {
-        pending = nil
-        guard try load(done, &budget, into: &rows) else { return false }
-      }
-      pending = next
-      return true
+    try each(.waiting, .delivery, key: 1, bind: place) { fields in
+      try load(try deliveryPlace(fields), &budget, into: &rows)
     }
-    if let last = pending { _ = try load(last, &budget, into: &rows) }
     return rows
+  }
+
+  /// The deliveries under these numbers, in that order, as long as they fit, at least one if there is any.
+  /// Those that are not there are left out.
+  /// - Throws: as `deliveries(_:after:)`.
+  package func deliveries(
+    _ mailbox: Int64, seqs: [UInt64], maxBytes: Int
+  ) throws(StoreError) -> [DeliveryRow] {
+    var rows: [DeliveryRow] = []
+    var budget = ReadBudget(countLeft: seqs.count, bytesLeft: maxBytes)
+    for seq in seqs {
+      guard let place = try place(mailbox, seq: seq) else { continue }
+      guard try load(place, &budget, into: &rows) else { break }
+    }
+    return rows
+  }
+
+  /// Where and how a delivery waits, without its message.
+  package func place(_ mailbox: Int64, seq: UInt64) throws(StoreError) -> DeliveryPlace? {
+    let bind: (inout Binding) -> Void = {
+      $0.integer(mailbox)
+      $0.bound(seq)
+    }
+    return try first(.findDelivery, .delivery, key: 1, bind: bind, deliveryPlace)
   }
 
   package func delivery(_ mailbox: Int64, seq: UInt64) throws(StoreError) -> DeliveryRow? {
@@ -40,7 +52,7 @@ extension StoreSnapshot {
 
   /// - Returns: false when the list is full or the next row is damaged behind good ones.
   private func load(
-    _ delivery: PendingDelivery, _ budget: inout ReadBudget, into rows: inout [DeliveryRow]
+    _ delivery: DeliveryPlace, _ budget: inout ReadBudget, into rows: inout [DeliveryRow]
   ) throws(StoreError) -> Bool {
     do throws(StoreError) {
       let limits = budget
@@ -52,7 +64,7 @@ extension StoreSnapshot {
         let message = try messageInfo(fields)
         let bytes = try fields.lentBytes(infoColumnCount + 1)
         guard checkSum(bytes) == message.checkSum else { throw fields.damaged }
-        return DeliveryRow(seq: delivery.seq, slots: delivery.slots, info: message.info, bytes: Array(bytes))
+        return DeliveryRow(place: delivery, info: message.info, bytes: Array(bytes))
       }
       guard let read else { throw .damaged(.message, row: delivery.message) }
       guard let row = read else { return false }
@@ -67,55 +79,43 @@ extension StoreSnapshot {
 }
 
 extension StoreTransaction {
-  /// Puts a message into a mailbox for one of its recipients. All slots of one message that go to the same
-  /// mailbox share one number. `NewMessage.openDeliveries` has to count this row.
+  /// Puts a message into a mailbox, for all its recipients that the mailbox serves.
+  /// `NewMessage.openDeliveries` has to count this row.
   /// - Throws: `conflict` when the place is taken, or the mailbox or message does not exist.
-  package func insertDelivery(mailbox: Int64, seq: UInt64, slot: Int, message: Int64) throws(StoreError) {
+  package func insertDelivery(_ place: DeliveryPlace) throws(StoreError) {
     try execute(.insertDelivery) { (row) throws(StoreError) in
-      row.integer(mailbox)
-      try row.ordered(seq)
-      row.integer(slot)
-      row.integer(message)
+      row.integer(place.mailbox)
+      try row.ordered(place.seq)
+      row.integer(place.message)
+      row.bytes(slotBytes(place.slots))
+      if let rank = place.rank { try row.ordered(rank) } else { row.null() }
+      try row.ordered(place.holdMs)
+      row.integer(Int64(place.attempt))
+      if let kids = place.kids { row.bytes(kids.flatMap(\.bytes)) } else { row.null() }
+      if let history = place.history { row.bytes(history) } else { row.null() }
     }
   }
 
-  /// Takes a delivery out with all its slots. With the last delivery of a message its bytes are wiped.
+  /// Takes a delivery out. With the last delivery of a message its bytes are wiped.
   /// - Parameter check: sees the message before anything changes, and may throw.
   /// - Returns: nil when there is none under this number.
   package func removeDelivery(
     _ mailbox: Int64, seq: UInt64, check: (MessageInfo) throws -> Void
   ) throws -> RemovedDelivery? {
-    let removed = try slots(mailbox, seq: seq)
-    guard let message = removed.first?.message else { return nil }
-    guard removed.allSatisfy({ $0.message == message }) else {
-      throw StoreError.damaged(.delivery, row: Int64(clamping: seq))
-    }
-    var info = try info(of: message)
+    guard let place = try place(mailbox, seq: seq) else { return nil }
+    var info = try info(of: place.message)
     try check(info)
     // Not DELETE … RETURNING: SQLite sets up a 64 KiB statement journal for each of those.
     try execute(.deleteDelivery) {
       $0.integer(mailbox)
       $0.bound(seq)
     }
-    try settle(&info, done: removed.count)
-    return RemovedDelivery(mailbox: mailbox, seq: seq, slots: removed.flatMap(\.slots), info: info)
+    try settle(&info, done: 1)
+    return RemovedDelivery(place: place, info: info)
   }
 
   package func removeDelivery(_ mailbox: Int64, seq: UInt64) throws(StoreError) -> RemovedDelivery? {
     do { return try removeDelivery(mailbox, seq: seq) { _ in } } catch { throw StoreError(any: error) }
-  }
-
-  private func slots(_ mailbox: Int64, seq: UInt64) throws(StoreError) -> [PendingDelivery] {
-    var found: [PendingDelivery] = []
-    let place: (inout Binding) -> Void = {
-      $0.integer(mailbox)
-      $0.bound(seq)
-    }
-    try each(.deliverySlots, .delivery, key: 0, bind: place) {
-      found.append(try PendingDelivery($0))
-      return true
-    }
-    return found
   }
 
   /// `removeDelivery` for each number; those that are not there are left out.
@@ -127,7 +127,7 @@ extension StoreTransaction {
     return out
   }
 
-  /// Moves a delivery with all its slots to a number that was just taken.
+  /// Moves a delivery to a number that was just taken.
   /// - Returns: false when there is none under the old number.
   package func requeueDelivery(_ mailbox: Int64, seq: UInt64, newSeq: UInt64) throws(StoreError) -> Bool {
     let sql = "UPDATE delivery SET seq = ?3 WHERE mailbox = ?1 AND seq = ?2"
@@ -139,7 +139,7 @@ extension StoreTransaction {
   /// - Returns: the places it waited in, for the operator.
   package func quarantine(message: Int64) throws(StoreError) -> [(mailbox: Int64, seq: UInt64)] {
     let places = try all(
-      "SELECT DISTINCT mailbox, seq FROM delivery WHERE message = ? ORDER BY mailbox, seq",
+      "SELECT mailbox, seq FROM delivery WHERE message = ? ORDER BY mailbox, seq",
       [.integer(message)],
       .delivery, key: 1
     ) { (mailbox: try $0.integer(0), seq: try $0.ordered(1)) }
@@ -163,16 +163,46 @@ private struct ReadBudget {
   }
 }
 
-/// The delivery rows of one number, on their way to their message.
-private struct PendingDelivery {
-  let seq: UInt64
-  var slots: [Int]
-  let message: Int64
+/// The columns that `deliveryPlace` decodes, in its order, from `delivery`.
+let placeColumns = "mailbox, seq, message, slots, rank, hold_ms, attempt, kids, history"
+/// Where columns after `placeColumns` begin.
+let placeColumnCount: Int32 = 9
 
-  /// From `seq, slot, message`.
-  init(_ fields: Fields) throws(StoreError) {
-    seq = try fields.ordered(0)
-    slots = [try fields.count(1)]
-    message = try fields.integer(2)
+enum DeliverySQL {
+  static let insert = "INSERT INTO delivery (\(placeColumns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+  static let find = "SELECT \(placeColumns) FROM delivery WHERE mailbox = ? AND seq = ?"
+  static let waiting = "SELECT \(placeColumns) FROM delivery WHERE mailbox = ? AND seq > ? ORDER BY seq"
+}
+
+func deliveryPlace(_ fields: Fields) throws(StoreError) -> DeliveryPlace {
+  DeliveryPlace(
+    mailbox: try fields.integer(0), seq: try fields.ordered(1), message: try fields.integer(2),
+    slots: try slots(fields, 3), rank: try fields.optionalInteger(4).map { UInt64(clamping: $0) },
+    holdMs: try fields.ordered(5), attempt: UInt32(clamping: try fields.integer(6)),
+    kids: try fields.isNull(7) ? nil : kids(fields, 7),
+    history: try fields.isNull(8) ? nil : fields.bytes(8))
+}
+
+/// Recipients number at most 1,000, so two bytes each.
+func slotBytes(_ slots: [Int]) -> [UInt8] {
+  var bytes: [UInt8] = []
+  bytes.reserveCapacity(2 * slots.count)
+  for slot in slots {
+    let slot = UInt16(truncatingIfNeeded: slot)
+    bytes.append(UInt8(slot >> 8))
+    bytes.append(UInt8(slot & 0xff))
   }
+  return bytes
+}
+
+private func slots(_ fields: Fields, _ index: Int32) throws(StoreError) -> [Int] {
+  let bytes = try fields.lentBytes(index)
+  guard !bytes.isEmpty, bytes.count.isMultiple(of: 2) else { throw fields.damaged }
+  return stride(from: 0, to: bytes.count, by: 2).map { Int(bytes[$0]) << 8 | Int(bytes[$0 + 1]) }
+}
+
+func kids(_ fields: Fields, _ index: Int32) throws(StoreError) -> [Kid] {
+  let bytes = try fields.bytes(index)
+  guard bytes.count.isMultiple(of: 16) else { throw fields.damaged }
+  return stride(from: 0, to: bytes.count, by: 16).compactMap { Kid(bytes[$0..<($0 + 16)]) }
 }

@@ -1,6 +1,6 @@
 package import EngramCore
 
-private let clientColumns = "address, identity, list, list_version, home, disabled, created_ms"
+private let clientColumns = "address, identity, list, list_version, home, disabled, created_ms, mode"
 private let deviceColumns = "kid, address, certificate, mailbox"
 
 extension StoreSnapshot {
@@ -60,10 +60,10 @@ extension StoreTransaction {
   /// - Throws: `conflict` when the address is there already.
   package func insertClient(_ row: ClientRow) throws(StoreError) {
     try execute(
-      "INSERT INTO client (\(clientColumns)) VALUES (?, ?, ?, ?, ?, ?, ?)",
+      "INSERT INTO client (\(clientColumns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
       [
         .text(row.address.text), .bytes(row.identity.bytes), .bytes(row.list), .bits(row.listVersion),
-        .integer(row.home), .flag(row.isDisabled), .bits(row.createdMs),
+        .integer(row.home), .flag(row.isDisabled), .bits(row.createdMs), .integer(Int64(row.mode.rawValue)),
       ])
   }
 
@@ -78,6 +78,13 @@ extension StoreTransaction {
   package func setDisabled(_ address: Address, _ isDisabled: Bool) throws(StoreError) {
     let changed = try execute(
       "UPDATE client SET disabled = ? WHERE address = ?", [.flag(isDisabled), .text(address.text)])
+    guard changed == 1 else { throw .missing(.client) }
+  }
+
+  /// How the client's devices share what comes in; moving what waits is the caller's.
+  package func setQueueMode(_ address: Address, _ mode: QueueMode) throws(StoreError) {
+    let changed = try execute(
+      "UPDATE client SET mode = ? WHERE address = ?", [.integer(Int64(mode.rawValue)), .text(address.text)])
     guard changed == 1 else { throw .missing(.client) }
   }
 
@@ -137,7 +144,8 @@ private func clientRow(_ fields: Fields) throws(StoreError) -> ClientRow {
   ClientRow(
     address: try fields.address(0), identity: try fields.identifier(1, as: SigningPublicKey.self),
     list: try fields.bytes(2), listVersion: try fields.bits(3), home: try fields.integer(4),
-    isDisabled: try fields.integer(5) != 0, createdMs: try fields.bits(6))
+    isDisabled: try fields.integer(5) != 0, createdMs: try fields.bits(6),
+    mode: try fields.integer(7) == 0 ? .each : .one)
 }
 
 private func deviceRow(_ fields: Fields) throws(StoreError) -> DeviceRow {

@@ -4,7 +4,7 @@ extension StoreSnapshot {
   /// Open deliveries of at most `limit` messages that ran out at or before `nowMs`, those that ran out first
   /// leading. Remove each with `removeDelivery`.
   /// - Throws: `damaged(.message)` when the first message cannot be trusted; a later one only ends the list.
-  package func expired(nowMs: UInt64, limit: Int) throws(StoreError) -> [ExpiredDelivery] {
+  package func expired(nowMs: UInt64, limit: Int) throws(StoreError) -> [PlacedDelivery] {
     var messages: [MessageInfo] = []
     let sql = """
       SELECT \(infoColumns) FROM message WHERE open > 0 AND expires_ms <= ?
@@ -19,28 +19,23 @@ extension StoreSnapshot {
         return false
       }
     }
-    var out: [ExpiredDelivery] = []
+    var out: [PlacedDelivery] = []
     for info in messages { out += try places(of: info) }
     return out
   }
 
-  private func places(of info: MessageInfo) throws(StoreError) -> [ExpiredDelivery] {
+  /// Where an open message waits, by mailbox and number.
+  package func places(of info: MessageInfo) throws(StoreError) -> [PlacedDelivery] {
     let sql = """
-      SELECT d.seq, d.slot, d.mailbox, b.kind FROM delivery AS d JOIN mailbox AS b ON b.id = d.mailbox
-      WHERE d.message = ? ORDER BY d.mailbox, d.seq, d.slot
+      SELECT \(placeColumns), b.kind FROM delivery JOIN mailbox AS b ON b.id = mailbox
+      WHERE message = ? ORDER BY mailbox, seq
       """
-    var out: [ExpiredDelivery] = []
-    try each(sql, [.integer(info.message)], .delivery, key: 0) { fields in
-      let (seq, slot, mailbox) = (try fields.ordered(0), try fields.count(1), try fields.integer(2))
-      if let last = out.last, last.mailbox == mailbox, last.seq == seq {
-        out[out.count - 1].slots.append(slot)
-        return true
+    return try all(sql, [.integer(info.message)], .delivery, key: 1) { fields in
+      guard let kind = MailboxKind(rawValue: try fields.integer(placeColumnCount)) else {
+        throw fields.damaged
       }
-      guard let kind = MailboxKind(rawValue: try fields.integer(3)) else { throw fields.damaged }
-      out.append(ExpiredDelivery(mailbox: mailbox, mailboxKind: kind, seq: seq, slots: [slot], info: info))
-      return true
+      return PlacedDelivery(place: try deliveryPlace(fields), mailboxKind: kind, info: info)
     }
-    return out
   }
 }
 

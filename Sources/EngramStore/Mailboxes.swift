@@ -17,10 +17,10 @@ extension StoreSnapshot {
     return next - 1
   }
 
-  /// Numbers still waiting in this mailbox: deliveries (whatever their slots) and notices.
+  /// Numbers still waiting in this mailbox: deliveries and notices.
   package func pendingCount(_ mailbox: Int64) throws(StoreError) -> Int {
     let sql = """
-      SELECT (SELECT count(DISTINCT seq) FROM delivery WHERE mailbox = ?1)
+      SELECT (SELECT count(*) FROM delivery WHERE mailbox = ?1)
         + (SELECT count(*) FROM notice WHERE mailbox = ?1)
       """
     return try first(sql, [.integer(mailbox)], .mailbox) { try $0.count(0) } ?? 0

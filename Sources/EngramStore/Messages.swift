@@ -140,12 +140,6 @@ extension StoreTransaction {
     return .exists(envelope: found.info.envelopeID, acceptedMs: found.info.acceptedMs)
   }
 
-  func info(of message: Int64) throws(StoreError) -> MessageInfo {
-    let found = try first(.messageInfo, .message, key: 0, bind: { $0.integer(message) }, messageInfo)
-    guard let found else { throw .damaged(.message, row: message) }
-    return found.info
-  }
-
   /// Counts `done` deliveries off; with the last one the bytes go, and `secure_delete` overwrites them.
   func settle(_ info: inout MessageInfo, done: Int) throws(StoreError) {
     info.open = max(0, info.open - done)

@@ -8,6 +8,10 @@ package enum MailboxKind: Int64, Sendable, CaseIterable {
   case peerEnvelopes = 2
   /// The outbox of receipts for one peer; the owner is the peer's name.
   case peerReceipts = 3
+  /// Deliveries for whichever device of a client takes them; the owner is its address.
+  case workQueue = 4
+  /// What failed for good in another mailbox; the owner is that mailbox's id, 8 bytes.
+  case deadLetters = 5
 }
 
 /// A message to be stored. Times are milliseconds since 1970.
@@ -86,12 +90,12 @@ package struct MessageRow: Equatable, Sendable {
 
 /// One message waiting in a mailbox under one number, for one or more of its recipients.
 package struct DeliveryRow: Equatable, Sendable {
-  package var seq: UInt64
-  /// Indexes into the envelope's recipients, ascending.
-  package var slots: [Int]
+  package var place: DeliveryPlace
   package var info: MessageInfo
   package var bytes: [UInt8]
 
+  package var seq: UInt64 { place.seq }
+  package var slots: [Int] { place.slots }
   package var message: Int64 { info.message }
   package var envelopeID: EnvelopeID { info.envelopeID }
   package var sender: Address { info.sender }
@@ -100,21 +104,70 @@ package struct DeliveryRow: Equatable, Sendable {
   package var notBeforeMs: UInt64 { info.notBeforeMs }
 }
 
-/// A delivery that has just been taken out; `info.open` counts what is left of the message.
-package struct RemovedDelivery: Equatable, Sendable {
+/// Where and how a message waits.
+package struct DeliveryPlace: Equatable, Sendable {
   package var mailbox: Int64
   package var seq: UInt64
+  package var message: Int64
+  /// Indexes into the envelope's recipients, ascending.
   package var slots: [Int]
-  package var info: MessageInfo
+  /// Its place in the order of work; nil in outboxes, among dead letters and while it is held.
+  package var rank: UInt64?
+  /// Held until then; 0 when it is not.
+  package var holdMs: UInt64
+  /// Failures so far.
+  package var attempt: UInt32
+  /// In a work queue, the devices that can open it.
+  package var kids: [Kid]?
+  /// The last failures, in the caller's encoding.
+  package var history: [UInt8]?
+
+  package init(
+    mailbox: Int64, seq: UInt64, message: Int64, slots: [Int], rank: UInt64? = nil, holdMs: UInt64 = 0,
+    attempt: UInt32 = 0, kids: [Kid]? = nil, history: [UInt8]? = nil
+  ) {
+    (self.mailbox, self.seq, self.message, self.slots) = (mailbox, seq, message, slots)
+    (self.rank, self.holdMs, self.attempt) = (rank, holdMs, attempt)
+    (self.kids, self.history) = (kids, history)
+  }
 }
 
-/// A delivery whose message ran out before it was done.
-package struct ExpiredDelivery: Equatable, Sendable {
-  package var mailbox: Int64
-  package var mailboxKind: MailboxKind
-  package var seq: UInt64
-  package var slots: [Int]
+/// A delivery that has just been taken out; `info.open` counts what is left of the message.
+package struct RemovedDelivery: Equatable, Sendable {
+  package var place: DeliveryPlace
   package var info: MessageInfo
+
+  package var mailbox: Int64 { place.mailbox }
+  package var seq: UInt64 { place.seq }
+  package var slots: [Int] { place.slots }
+}
+
+/// A delivery with its message and the kind of mailbox it is in.
+package struct PlacedDelivery: Equatable, Sendable {
+  package var place: DeliveryPlace
+  package var mailboxKind: MailboxKind
+  package var info: MessageInfo
+
+  package var mailbox: Int64 { place.mailbox }
+  package var seq: UInt64 { place.seq }
+  package var slots: [Int] { place.slots }
+}
+
+package struct MailboxRow: Equatable, Sendable {
+  package var id: Int64
+  package var kind: MailboxKind
+  package var owner: [UInt8]
+  package init(id: Int64, kind: MailboxKind, owner: [UInt8]) {
+    (self.id, self.kind, self.owner) = (id, kind, owner)
+  }
+}
+
+/// What waits in a mailbox.
+package struct QueueCounts: Equatable, Sendable {
+  /// May be handed out, leased or not.
+  package var ready: Int
+  package var held: Int
+  package init(ready: Int, held: Int) { (self.ready, self.held) = (ready, held) }
 }
 
 /// A receipt on its way to a device or a peer.
@@ -136,10 +189,11 @@ package struct ClientRow: Equatable, Sendable {
   package var home: Int64
   package var isDisabled: Bool
   package var createdMs: UInt64
+  package var mode: QueueMode
 
   package init(
     address: Address, identity: SigningPublicKey, list: [UInt8], listVersion: UInt64, home: Int64,
-    isDisabled: Bool, createdMs: UInt64
+    isDisabled: Bool, createdMs: UInt64, mode: QueueMode = .each
   ) {
     self.address = address
     self.identity = identity
@@ -148,6 +202,7 @@ package struct ClientRow: Equatable, Sendable {
     self.home = home
     self.isDisabled = isDisabled
     self.createdMs = createdMs
+    self.mode = mode
   }
 }
 

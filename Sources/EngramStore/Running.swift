@@ -5,7 +5,7 @@ internal import GRDBSQLite
 /// cache, which hashes the whole text, is asked once per transaction and not once per row.
 enum HotQuery: Int, CaseIterable {
   case findMessage, insertMessage, insertBody, messageInfo, countOff, wipeBody
-  case insertDelivery, deliverySlots, deleteDelivery, waiting, loadDelivery
+  case insertDelivery, findDelivery, deleteDelivery, waiting, loadDelivery
   case insertNotice, deleteNotice, notices, findEnvelope
 
   var sql: String {
@@ -16,11 +16,10 @@ enum HotQuery: Int, CaseIterable {
     case .messageInfo: MessageSQL.info
     case .countOff: "UPDATE message SET open = ? WHERE seq = ?"
     case .wipeBody: "DELETE FROM body WHERE message = ?"
-    case .insertDelivery: "INSERT INTO delivery (mailbox, seq, slot, message) VALUES (?, ?, ?, ?)"
-    case .deliverySlots:
-      "SELECT seq, slot, message FROM delivery WHERE mailbox = ? AND seq = ? ORDER BY slot"
+    case .insertDelivery: DeliverySQL.insert
+    case .findDelivery: DeliverySQL.find
     case .deleteDelivery: "DELETE FROM delivery WHERE mailbox = ? AND seq = ?"
-    case .waiting: "SELECT seq, slot, message FROM delivery WHERE mailbox = ? AND seq > ? ORDER BY seq, slot"
+    case .waiting: DeliverySQL.waiting
     case .loadDelivery: MessageSQL.load
     case .insertNotice:
       "INSERT INTO notice (mailbox, seq, written_ms, bytes, check_sum, kind) VALUES (?, ?, ?, ?, ?, ?)"

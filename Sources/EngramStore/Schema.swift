@@ -17,10 +17,11 @@ enum Schema {
       value BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
 
-    -- kind: 1 device, 2 envelopes for a peer, 3 receipts for a peer. owner: a kid or a peer's name.
+    -- kind: 1 device, 2 envelopes for a peer, 3 receipts for a peer, 4 work queue of a client, 5 dead letters
+    -- of another mailbox. owner: a kid, a peer's name, an address, a mailbox id.
     CREATE TABLE mailbox (
       id INTEGER PRIMARY KEY,
-      kind INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 3),
+      kind INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 5),
       owner BLOB NOT NULL,
       next_seq INTEGER NOT NULL CHECK (next_seq >= 1),
       UNIQUE (kind, owner)
@@ -34,7 +35,9 @@ enum Schema {
       list_version INTEGER NOT NULL,
       home INTEGER NOT NULL,
       disabled INTEGER NOT NULL CHECK (disabled IN (0, 1)),
-      created_ms INTEGER NOT NULL
+      created_ms INTEGER NOT NULL,
+      -- 0: each device has its own mailbox, 1: all share the work queue.
+      mode INTEGER NOT NULL DEFAULT 0 CHECK (mode IN (0, 1))
     ) STRICT;
 
     CREATE INDEX client_of_home ON client (home);
@@ -101,14 +104,26 @@ enum Schema {
       bytes BLOB NOT NULL
     ) STRICT;
 
+    -- One message in one mailbox. slots: u16 indexes of the recipients that it serves there, ascending.
+    -- rank: its place in the order of work; null in outboxes, among dead letters and while it is held.
+    -- hold_ms: not to be handed out before; 0 when it is not held. attempt: failures so far, history: the last
+    -- of them. kids: in a work queue, the devices that can open it.
     CREATE TABLE delivery (
       mailbox INTEGER NOT NULL REFERENCES mailbox (id),
       seq INTEGER NOT NULL CHECK (seq >= 1),
-      slot INTEGER NOT NULL CHECK (slot >= 0),
       message INTEGER NOT NULL REFERENCES message (seq),
-      PRIMARY KEY (mailbox, seq, slot)
+      slots BLOB NOT NULL CHECK (length(slots) >= 2),
+      rank INTEGER,
+      hold_ms INTEGER NOT NULL CHECK (hold_ms >= 0),
+      attempt INTEGER NOT NULL,
+      kids BLOB,
+      history BLOB,
+      PRIMARY KEY (mailbox, seq),
+      CHECK (rank IS NULL OR hold_ms = 0)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX delivery_of_message ON delivery (message);
+    CREATE INDEX delivery_ready ON delivery (mailbox, rank, seq) WHERE rank IS NOT NULL;
+    CREATE INDEX delivery_held ON delivery (hold_ms) WHERE hold_ms > 0;
 
     -- written_ms stands before the bytes, so that reading it does not walk through them.
     CREATE TABLE notice (
@@ -119,6 +134,14 @@ enum Schema {
       check_sum BLOB NOT NULL CHECK (length(check_sum) = 16),
       PRIMARY KEY (mailbox, seq)
     ) STRICT, WITHOUT ROWID;
+
+    -- One row per group commit: the leaves of everything that it decided, each behind its length.
+    CREATE TABLE audit (
+      seq INTEGER PRIMARY KEY,
+      at_ms INTEGER NOT NULL,
+      count INTEGER NOT NULL CHECK (count > 0),
+      leaves BLOB NOT NULL
+    ) STRICT;
 
     -- Epochs and numbers are 64 bits in two's complement; SQL never compares them.
     CREATE TABLE link (

@@ -130,6 +130,8 @@ struct Fields {
     sqlite3_column_type(statement, index) == SQLITE_NULL ? nil : try integer(index)
   }
 
+  func isNull(_ index: Int32) -> Bool { sqlite3_column_type(statement, index) == SQLITE_NULL }
+
   func count(_ index: Int32) throws(StoreError) -> Int { Int(try integer(index)) }
 
   func bits(_ index: Int32) throws(StoreError) -> UInt64 { UInt64(bitPattern: try integer(index)) }

@@ -5,7 +5,7 @@ CREATE TABLE meta (
 
 CREATE TABLE mailbox (
   id INTEGER PRIMARY KEY,
-  kind INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 3),
+  kind INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 5),
   owner BLOB NOT NULL,
   next_seq INTEGER NOT NULL CHECK (next_seq >= 1),
   UNIQUE (kind, owner)

@@ -15,7 +15,9 @@ struct AdminCommand: AsyncParsableCommand {
         engram-node admin --config federation.toml client invite planner
         engram-node admin --config federation.toml peer add globex.card
       """,
-    subcommands: [StatusCommand.self, ClientCommand.self, PeerCommand.self])
+    subcommands: [
+      StatusCommand.self, ClientCommand.self, PeerCommand.self, QueueCommand.self, ClockCommand.self,
+    ])
 
   @OptionGroup var options: AdminOptions
 }

@@ -26,7 +26,7 @@ final class NodeService: Sendable {
   private let peers: PeerBook
   private let tls: TLSSides
   private let certificates: CertificateWatch
-  private let clock = SystemClock()
+  private let clock: SteadyClock
 
   /// Threads for store reads, which must not hold up an event loop.
   private static let blockingThreads = 2
@@ -43,12 +43,14 @@ final class NodeService: Sendable {
     }
     self.log = log
     store = try openStore(configuration, synchronous: synchronous)
-    let clock = self.clock
+    let clock: SteadyClock
     do throws(ErrorCode) {
+      clock = SteadyClock(lastSeenMs: try Node.lastSeenMs(in: store))
       node = try Node(
         identity: NodeIdentity(name: configuration.name, key: identity), store: store,
         settings: NodeSettings(configuration), clock: clock, random: SystemRandom(), log: log)
     } catch { throw Failure(.ioError, error.sentence) }
+    self.clock = clock
     group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
     blocking = NIOThreadPool(numberOfThreads: Self.blockingThreads)
     let trust = TrustStore()

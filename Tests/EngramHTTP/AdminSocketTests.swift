@@ -40,7 +40,7 @@ private final class FakePeers: Sendable {
   }
 }
 
-private func withAdmin(
+func withAdmin(
   on edge: TestEdge, user: uid_t? = nil, _ body: (String) async throws -> Void
 ) async throws {
   let path = edge.directory.file("admin.sock")

@@ -20,7 +20,7 @@ final class NodeFixture: Sendable {
 
   init(
     _ name: String, clock: ManualClock = ManualClock(), directory: TemporaryDirectory? = nil,
-    settings: NodeSettings = NodeSettings(), fault: CommitFault? = nil,
+    settings: NodeSettings = NodeSettings(), nodeClock: (any Clock)? = nil, fault: CommitFault? = nil,
     onFatal: (@Sendable (ErrorCode) -> Void)? = nil
   ) throws {
     self.clock = clock
@@ -31,7 +31,7 @@ final class NodeFixture: Sendable {
     let identity = try TestNode(name)
     node = try Node(
       identity: NodeIdentity(name: identity.name, key: identity.key), store: store,
-      settings: settings, clock: clock, random: SystemRandom(),
+      settings: settings, clock: nodeClock ?? clock, random: SystemRandom(),
       log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, onFatal: onFatal)
     node.start()
   }

@@ -23,10 +23,9 @@ struct ExpiryTests {
     try store.write { transaction throws in
       try transaction.post(1, to: mailbox, expiresMs: now)
       try transaction.post(2, to: mailbox, expiresMs: now + 1)
-      let number = try stored(transaction.insertMessage(sample(3, open: 3, expiresMs: now - 1)))
-      try transaction.insertDelivery(mailbox: mailbox, seq: 50, slot: 0, message: number)
-      try transaction.insertDelivery(mailbox: peer, seq: 7, slot: 1, message: number)
-      try transaction.insertDelivery(mailbox: peer, seq: 7, slot: 2, message: number)
+      let number = try stored(transaction.insertMessage(sample(3, open: 2, expiresMs: now - 1)))
+      try transaction.insertDelivery(mailbox: mailbox, seq: 50, slots: [0], message: number)
+      try transaction.insertDelivery(mailbox: peer, seq: 7, slots: [1, 2], message: number)
 
       let rows = try transaction.expired(nowMs: now, limit: 10)
       #expect(rows.map(\.seq) == [50, 7, 1])

@@ -66,8 +66,12 @@ extension StoreTransaction {
   {
     let row = try stored(insertMessage(sample(number, expiresMs: expiresMs, bytes: bytes)))
     let seq = try takeSeqs(mailbox, count: 1)
-    try insertDelivery(mailbox: mailbox, seq: seq, slot: 0, message: row)
+    try insertDelivery(mailbox: mailbox, seq: seq, slots: [0], message: row)
     return seq
+  }
+
+  func insertDelivery(mailbox: Int64, seq: UInt64, slots: [Int], message: Int64) throws {
+    try insertDelivery(DeliveryPlace(mailbox: mailbox, seq: seq, message: message, slots: slots))
   }
 
   func deviceMailbox(_ number: Int = 1) throws -> Int64 {

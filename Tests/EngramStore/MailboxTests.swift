@@ -88,9 +88,8 @@ struct MailboxTests {
   @Test("a device's mailbox counts deliveries once per number, and notices")
   func pending() throws {
     try store.write { transaction throws in
-      let number = try stored(transaction.insertMessage(sample(1, open: 2)))
-      try transaction.insertDelivery(mailbox: mailbox, seq: 1, slot: 0, message: number)
-      try transaction.insertDelivery(mailbox: mailbox, seq: 1, slot: 1, message: number)
+      let number = try stored(transaction.insertMessage(sample(1)))
+      try transaction.insertDelivery(mailbox: mailbox, seq: 1, slots: [0, 1], message: number)
       try transaction.insertNotice(mailbox: mailbox, seq: 2, bytes: [1], nowMs: now)
       #expect(try transaction.pendingCount(mailbox) == 2)
       #expect(try transaction.pendingCount(mailbox + 1) == 0)

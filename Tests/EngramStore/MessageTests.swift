@@ -17,22 +17,22 @@ struct MessageTests {
 
   @Test("a message reads back as it was stored")
   func roundTrip() throws {
-    var new = sample(1, open: 2)
+    var new = sample(1, open: 1)
     new.origin = 7
     new.notBeforeMs = now + 1
     let number = try store.write { transaction throws in
       let number = try stored(transaction.insertMessage(new))
-      try transaction.insertDelivery(mailbox: mailbox, seq: 1, slot: 3, message: number)
-      try transaction.insertDelivery(mailbox: mailbox, seq: 1, slot: 5, message: number)
+      try transaction.insertDelivery(mailbox: mailbox, seq: 1, slots: [3, 5], message: number)
       return number
     }
     let row = try #require(try store.read { try $0.message(digest(1)) })
     let info = MessageInfo(
       message: number, dedupe: digest(1), envelopeID: envelopeID(1), sender: alice, senderKid: kid(0),
       type: .taskRequest, priority: .high, createdMs: now - 5, expiresMs: now + 60_000, notBeforeMs: now + 1,
-      origin: 7, acceptedMs: now, open: 2)
+      origin: 7, acceptedMs: now, open: 1)
     #expect(row == MessageRow(info: info, bytes: payload(1)))
-    let delivery = DeliveryRow(seq: 1, slots: [3, 5], info: info, bytes: payload(1))
+    let place = DeliveryPlace(mailbox: mailbox, seq: 1, message: number, slots: [3, 5])
+    let delivery = DeliveryRow(place: place, info: info, bytes: payload(1))
     #expect(try store.read { try $0.delivery(mailbox, seq: 1) } == delivery)
     #expect(try store.read { try $0.delivery(mailbox, seq: 2) } == nil)
     #expect(try store.read { try $0.delivery(mailbox, seq: 0) } == nil)
@@ -107,10 +107,9 @@ struct MessageTests {
   func lastDeliveryWipes() throws {
     try store.write { transaction throws in
       let peer = try transaction.createMailbox(.peerEnvelopes, owner: Array("b.example".utf8))
-      let number = try stored(transaction.insertMessage(sample(1, open: 3)))
-      try transaction.insertDelivery(mailbox: mailbox, seq: 1, slot: 0, message: number)
-      try transaction.insertDelivery(mailbox: peer, seq: 9, slot: 1, message: number)
-      try transaction.insertDelivery(mailbox: peer, seq: 9, slot: 2, message: number)
+      let number = try stored(transaction.insertMessage(sample(1, open: 2)))
+      try transaction.insertDelivery(mailbox: mailbox, seq: 1, slots: [0], message: number)
+      try transaction.insertDelivery(mailbox: peer, seq: 9, slots: [1, 2], message: number)
 
       let first = try #require(try transaction.removeDelivery(peer, seq: 9))
       #expect((first.mailbox, first.seq, first.slots, first.info.open) == (peer, 9, [1, 2], 1))
@@ -139,9 +138,8 @@ struct MessageTests {
   @Test("a requeued delivery waits under its new number with all its slots")
   func requeue() throws {
     try store.write { transaction throws in
-      let number = try stored(transaction.insertMessage(sample(1, open: 2)))
-      try transaction.insertDelivery(mailbox: mailbox, seq: 1, slot: 0, message: number)
-      try transaction.insertDelivery(mailbox: mailbox, seq: 1, slot: 4, message: number)
+      let number = try stored(transaction.insertMessage(sample(1)))
+      try transaction.insertDelivery(mailbox: mailbox, seq: 1, slots: [0, 4], message: number)
       #expect(try transaction.requeueDelivery(mailbox, seq: 1, newSeq: 8))
       #expect(try transaction.requeueDelivery(mailbox, seq: 1, newSeq: 9) == false)
       #expect(try transaction.delivery(mailbox, seq: 1) == nil)
@@ -154,12 +152,12 @@ struct MessageTests {
   func deliveryConstraints() throws {
     let number = try store.write { transaction throws in
       let number = try stored(transaction.insertMessage(sample(1)))
-      try transaction.insertDelivery(mailbox: mailbox, seq: 1, slot: 0, message: number)
+      try transaction.insertDelivery(mailbox: mailbox, seq: 1, slots: [0], message: number)
       return number
     }
     func refused(_ mailbox: Int64, _ seq: UInt64, _ message: Int64) {
       refuse(StoreError.conflict) {
-        try store.write { try $0.insertDelivery(mailbox: mailbox, seq: seq, slot: 0, message: message) }
+        try store.write { try $0.insertDelivery(mailbox: mailbox, seq: seq, slots: [0], message: message) }
       }
     }
     refused(mailbox, 1, number)

@@ -77,7 +77,9 @@ struct TransactionTests {
     try store.write { transaction throws in
       try transaction.setValue([1], for: "key")
       refuse(StoreError.conflict) {
-        try transaction.savepoint { try transaction.insertDelivery(mailbox: 77, seq: 1, slot: 0, message: 1) }
+        try transaction.savepoint {
+          try transaction.insertDelivery(mailbox: 77, seq: 1, slots: [0], message: 1)
+        }
       }
     }
     #expect(try store.read { try $0.value("key") } == [1])
