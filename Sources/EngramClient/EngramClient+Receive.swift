@@ -12,20 +12,17 @@ extension EngramClient {
   public func receive(max: Int = 100, waitSeconds: Int = 0) async throws -> [ReceivedMessage] {
     try await publicly {
       try await mailbox.begin()
-      let deadline = core.nowMs() + UInt64(Swift.max(waitSeconds, 0)) * 1_000
+      let deadline = Deadline(seconds: waitSeconds)
       var messages = try await mailbox.take(max: max)
       await core.maintainIfDue()
       try? await core.deliverLeftOvers()
       while messages.isEmpty {
-        let now = core.nowMs()
-        let left = deadline > now ? Int((deadline - now + 999) / 1_000) : 0
         let count = try await mailbox.fetch(
-          max: Swift.min(max, ClientLimits.itemsPerFetch),
-          waitSeconds: Swift.min(left, ClientLimits.pollSecondsMax))
+          max: Swift.min(max, ClientLimits.itemsPerFetch), waitSeconds: deadline.pollSeconds)
         messages = try await mailbox.take(max: max)
         // Receipts and repetitions may have come instead; then there may be more behind them.
         guard messages.isEmpty, count == 0 else { continue }
-        if core.nowMs() >= deadline { break }
+        if deadline.hasPassed { break }
         // A node that answers at once although it was asked to wait must not be asked in a tight loop.
         try await Task.sleep(for: .milliseconds(ClientLimits.receiverPollMs))
       }

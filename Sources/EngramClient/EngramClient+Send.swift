@@ -75,14 +75,13 @@ extension EngramClient {
   /// - Returns: true when all processed it; false when one failed, or time is up.
   public func waitUntilProcessed(_ message: String, timeoutSeconds: Int) async throws -> Bool {
     try await publicly {
-      let deadline = core.nowMs() + UInt64(max(timeoutSeconds, 0)) * 1_000
+      let deadline = Deadline(seconds: timeoutSeconds)
       while true {
         if let verdict = try await core.read({ try $0.processed(message) }) { return verdict }
-        let now = core.nowMs()
-        guard now < deadline else { return false }
+        guard !deadline.hasPassed else { return false }
         if await mailbox.tryBegin() {
-          let wait = min(ClientLimits.pollSecondsMax, max(1, Int((deadline - now) / 1_000)))
-          let count = try await mailbox.fetch(max: ClientLimits.itemsPerFetch, waitSeconds: wait)
+          let count = try await mailbox.fetch(
+            max: ClientLimits.itemsPerFetch, waitSeconds: max(1, deadline.pollSeconds))
           if count > 0 { continue }
         }
         // Another process of this home receives and stores the receipts, or the node answered at once: there
@@ -172,13 +171,21 @@ extension ClientSnapshot {
       throw ClientStoreError.damaged
     }
     let said = try receipts(of: row.envelopeID)
-    var states = header.recipients.map { recipient in
-      said.filter { $0.recipient == recipient.address && $0.recipientKid == recipient.kid }.map(\.state)
-    }
-    states.removeAll { $0.contains(.processed) }
-    if states.isEmpty { return true }
     let ends: Set<ReceiptState> = [.failed, .expired, .deadLettered, .cancelled]
-    return states.contains { !ends.isDisjoint(with: $0) } ? false : nil
+    var isOpen = false
+    for recipient in header.recipients {
+      // A node may also speak about all of its clients at once, and the home node about everybody.
+      let states = said.filter { receipt in
+        guard receipt.recipient == nil else {
+          return receipt.recipient == recipient.address && receipt.recipientKid == recipient.kid
+        }
+        return receipt.role == .homeNode || receipt.issuer == recipient.address.node.text
+      }.map(\.state)
+      if states.contains(.processed) { continue }
+      if !ends.isDisjoint(with: states) { return false }
+      isOpen = true
+    }
+    return isOpen ? nil : true
   }
 }
 

@@ -112,6 +112,22 @@ struct HostPort: Equatable, Sendable {
   }
 }
 
+/// How long a caller is ready to wait, by a clock that nobody sets.
+struct Deadline: Sendable {
+  private let end: ContinuousClock.Instant
+
+  init(seconds: Int) { end = .now + .seconds(max(seconds, 0)) }
+
+  var hasPassed: Bool { ContinuousClock.now >= end }
+
+  /// For the next poll: what is left in whole seconds, rounded up, at most what a node holds a poll for.
+  var pollSeconds: Int {
+    let left = ContinuousClock.now.duration(to: end).components
+    guard left.seconds >= 0, left.attoseconds >= 0 else { return 0 }
+    return Int(min(left.seconds + (left.attoseconds > 0 ? 1 : 0), Int64(ClientLimits.pollSecondsMax)))
+  }
+}
+
 /// The system's clock, in milliseconds since 1970.
 @Sendable func systemNowMs() -> UInt64 {
   var time = timespec()

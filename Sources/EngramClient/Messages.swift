@@ -94,7 +94,7 @@ public struct DeliveryReceipt: Sendable, Equatable {
 
 /// Something that this device sent or has yet to send.
 public struct OutboxEntry: Sendable {
-  public enum State: String, Sendable { case accepted, queued, refused, waiting }
+  public enum State: String, Sendable { case accepted, cancelled, queued, refused, waiting }
   public let messageID: String
   public let envelopeID: String?
   public let recipients: [String]

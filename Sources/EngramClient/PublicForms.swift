@@ -5,14 +5,8 @@ internal import EngramCore
 
 extension DeliveryReceipt {
   init(_ row: ReceiptRow) {
-    let role =
-      switch row.role {
-      case .device: "device"
-      case .homeNode: "home-node"
-      case .recipientNode: "recipient-node"
-      }
     self.init(
-      state: row.state.name, role: role, issuer: row.issuer, recipient: row.recipient?.text,
+      state: row.state.name, role: row.role.name, issuer: row.issuer, recipient: row.recipient?.text,
       recipientDevice: row.recipientKid?.description, code: row.code.rawValue, codeName: row.code.name,
       atMs: row.atMs)
   }
@@ -28,6 +22,7 @@ extension OutboxEntry {
     let (state, reason): (State, EngramError?) =
       switch row.state {
       case .accepted: (.accepted, nil)
+      case .cancelled: (.cancelled, nil)
       case .refused: (.refused, EngramError(refusal: row.code))
       case .waiting: (.waiting, row.reason)
       }

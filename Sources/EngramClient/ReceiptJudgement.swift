@@ -13,18 +13,29 @@ struct ReceiptJudge {
   let account: AccountRow
   let credentials: CredentialCache
 
-  /// - Returns: the receipt and the outbox row it is about.
+  /// A receipt that came, about whatever message of ours it names.
   func judge(_ bytes: [UInt8], in rows: ClientSnapshot) throws -> Result<VerifiedReceipt, ErrorCode> {
     let receipt: UnverifiedReceipt
     do throws(CodecError) {
       receipt = try UnverifiedReceipt(parsing: bytes[...])
     } catch { return .failure(error.code) }
-    let body = receipt.body
-    guard let row = try rows.outbox(envelope: body.envelope),
+    guard let row = try rows.outbox(envelope: receipt.body.envelope),
       let sent = try? UnverifiedEnvelope(parsing: row.envelope)
     else { return .failure(.notFound) }
-    guard body.sender == account.address, body.senderKid == account.kid, body.messageID == row.messageID,
-      isRecipient(body, of: sent.header)
+    return try judge(bytes, about: sent.header, id: row.envelopeID, in: rows)
+  }
+
+  /// A receipt about one envelope of ours, whose header is given.
+  func judge(
+    _ bytes: [UInt8], about header: EnvelopeHeader, id: EnvelopeID, in rows: ClientSnapshot
+  ) throws -> Result<VerifiedReceipt, ErrorCode> {
+    let receipt: UnverifiedReceipt
+    do throws(CodecError) {
+      receipt = try UnverifiedReceipt(parsing: bytes[...])
+    } catch { return .failure(error.code) }
+    let body = receipt.body
+    guard body.envelope == id, body.sender == account.address, body.senderKid == account.kid,
+      body.messageID == header.messageID, isRecipient(body, of: header)
     else { return .failure(.nonCanonical) }
     guard let key = try expectedKey(body, in: rows) else { return .failure(.unknownDevice) }
     do throws(SignatureError) {

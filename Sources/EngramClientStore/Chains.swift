@@ -28,7 +28,10 @@ extension ClientSnapshot {
     // A sequence number that no honest sender can reach does not fit the column either.
     guard position.seq < UInt64(Int64.max) else { return .fork }
     let highest = try highestPosition(from: kid)
-    return try judgeChain(position, id: id, highest: highest) { try recorded(from: kid, seq: $0) }
+    let verdict = try judgeChain(position, id: id, highest: highest) { try recorded(from: kid, seq: $0) }
+    // Its sender announced it when it was missing; now it is here.
+    if verdict == .duplicate, try isStub(from: kid, seq: position.seq) { return .inOrder }
+    return verdict
   }
 }
 
@@ -44,14 +47,19 @@ extension ClientTransaction {
   }
 
   /// Records a place of a sender's chain to us, and closes the gaps that it completes.
+  /// - Parameter isStub: it was announced by its stub; the message itself may still come.
   package func record(
-    _ position: ChainPosition, id: EnvelopeID, from kid: Kid, expiresMs: UInt64, nowMs: UInt64
+    _ position: ChainPosition, id: EnvelopeID, from kid: Kid, expiresMs: UInt64, isStub: Bool = false,
+    nowMs: UInt64
   ) throws {
     try execute(
-      "INSERT INTO chain_in (kid, seq, envelope, previous, expires_ms) VALUES (?, ?, ?, ?, ?)",
+      """
+      INSERT INTO chain_in (kid, seq, envelope, previous, expires_ms, stub) VALUES (?, ?, ?, ?, ?, ?)
+      ON CONFLICT (kid, seq) DO UPDATE SET stub = 0 WHERE envelope = excluded.envelope AND excluded.stub = 0
+      """,
       [
         .bytes(kid.bytes), .number(position.seq), .bytes(id.bytes), .bytes(position.previous.bytes),
-        .number(expiresMs),
+        .number(expiresMs), .flag(isStub),
       ])
     try execute(
       """

@@ -12,12 +12,14 @@ package final class ClientStore: Sendable {
   private let queue: DatabaseQueue
   private let lock: HomeLock
   private let box: StorageBox
+  private let searchKey: SearchKey
 
   /// Opens or creates the database of a home whose folder exists.
   /// - Throws: `busy`, `damaged`, `full`, `notDurable`, `schemaTooNew`, `unreadable`.
   package init(home: String, storageKey: borrowing SecretBytes) throws(ClientStoreError) {
     self.home = home
     box = StorageBox(storageKey: storageKey)
+    searchKey = SearchKey(storageKey: storageKey)
     lock = try HomeLock(path: home + "/client.lock")
     let path = home + "/client.db"
     try makePrivateFile(path)
@@ -59,7 +61,7 @@ package final class ClientStore: Sendable {
         defer { lock.release() }
         var result: T?
         try db.inTransaction(.immediate) {
-          result = try body(ClientTransaction(db, box))
+          result = try body(ClientTransaction(db, box, searchKey))
           return .commit
         }
         guard let result else { throw ClientStoreError.failed(code: genericFailure) }
@@ -71,7 +73,7 @@ package final class ClientStore: Sendable {
   /// Reads from one snapshot.
   package func read<T>(_ body: (ClientSnapshot) throws -> T) throws -> T {
     do {
-      return try queue.read { try body(ClientSnapshot($0, box)) }
+      return try queue.read { try body(ClientSnapshot($0, box, searchKey)) }
     } catch let error as DatabaseError { throw ClientStoreError(error) }
   }
 
@@ -97,8 +99,11 @@ private let genericFailure = ResultCode.SQLITE_ERROR.rawValue
 package class ClientSnapshot {
   let db: Database
   let box: StorageBox
+  let searchKey: SearchKey
 
-  init(_ db: Database, _ box: StorageBox) { (self.db, self.box) = (db, box) }
+  init(_ db: Database, _ box: StorageBox, _ searchKey: SearchKey) {
+    (self.db, self.box, self.searchKey) = (db, box, searchKey)
+  }
 
   func place(_ table: StaticString, _ column: StaticString, _ row: [UInt8]) -> StoragePlace {
     StoragePlace(table: table, column: column, row: row, schemaVersion: Schema.sealingVersion)

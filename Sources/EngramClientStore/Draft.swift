@@ -2,6 +2,7 @@ package import EngramCore
 
 /// What the application wants to say, before it is sealed: recipients are addresses, devices come later.
 package struct Draft: Sendable, Equatable {
+  package var kind = EnvelopeKind.message
   package var messageID: MessageID
   package var recipients: [Address]
   package var type: MessageType
@@ -15,6 +16,9 @@ package struct Draft: Sendable, Equatable {
   package var contentType: String
   package var body: [UInt8]
   package var mayCompress: Bool
+  /// By key, ascending.
+  package var labels: [Label] = []
+  package var topic = ""
 
   package init(
     messageID: MessageID, recipients: [Address], type: MessageType, priority: Priority, thread: ThreadID,
@@ -41,6 +45,14 @@ package struct Draft: Sendable, Equatable {
       w.field(notBeforeMs)
       w.field(contentType)
       w.field(UInt8(mayCompress ? 1 : 0))
+      w.field(kind.rawValue)
+      w.list { list in
+        for label in labels {
+          list.field(label.key)
+          list.field(label.value)
+        }
+      }
+      w.field(topic)
       w.field(body)
     }
   }
@@ -63,6 +75,9 @@ package struct Draft: Sendable, Equatable {
     notBeforeMs = try r.integer()
     contentType = try r.string(max: Limits.contentTypeBytesMax)
     mayCompress = try r.integer(UInt8.self) == 1
+    kind = try known(EnvelopeKind(rawValue: try r.integer()))
+    labels = try parseLabels(&r)
+    topic = try r.string(max: Limits.topicBytesMax)
     body = Array(try r.field(max: Limits.bodyBytesMax))
     try r.finish()
   }
@@ -79,18 +94,24 @@ package struct QueuedRow: Sendable {
 private let queuedColumns = "message_id, content, attempts, code"
 
 extension ClientSnapshot {
-  /// Messages that wait for keys or have waited too long, oldest first, bodies opened.
+  /// Messages that wait for keys or have waited too long, in the order in which they were given, bodies
+  /// opened.
   package func queued(limit: Int) throws -> [QueuedRow] {
     try all(
-      "SELECT \(queuedColumns) FROM queued ORDER BY created_ms, message_id LIMIT ?", [.number(limit)],
-      queuedRow)
+      "SELECT \(queuedColumns) FROM queued ORDER BY row LIMIT ?", [.number(limit)], queuedRow)
   }
 
-  /// Those that still wait.
-  package func queuedAlive(limit: Int) throws -> [QueuedRow] {
-    try all(
-      "SELECT \(queuedColumns) FROM queued WHERE code <> ? ORDER BY created_ms, message_id LIMIT ?",
-      [.code(.expired), .number(limit)], queuedRow)
+  /// Those that still wait, from behind `after` on, in the order in which they were given.
+  package func queuedAlive(after row: Int64 = 0, limit: Int) throws -> [(row: Int64, queued: QueuedRow)] {
+    let rows = try all(
+      "SELECT row, message_id FROM queued WHERE code <> ? AND row > ? ORDER BY row LIMIT ?",
+      [.code(.expired), .number(row), .number(limit)]
+    ) { (row: Int64(try $0.number(0)), id: try $0.id16(1) as MessageID) }
+    return try rows.compactMap { row, id in try queued(id).map { (row, $0) } }
+  }
+
+  package func queued(_ id: MessageID) throws -> QueuedRow? {
+    try first("SELECT \(queuedColumns) FROM queued WHERE message_id = ?", [.bytes(id.bytes)], queuedRow)
   }
 
   private func queuedRow(_ c: Columns) throws -> QueuedRow {

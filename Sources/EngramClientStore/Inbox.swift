@@ -17,7 +17,7 @@ package struct InboxRow: Sendable {
   package let receivedMs: UInt64
   /// Messages of the same sender were missing when it came.
   package let isAfterGap: Bool
-  package let contentType: String
+  package let head: HistoryHead
   package let body: [UInt8]
 }
 
@@ -47,23 +47,20 @@ extension ClientSnapshot {
   package func unacknowledged(after row: Int64, limit: Int) throws -> [InboxRow] {
     try all(
       """
-      SELECT row, envelope_id, sender, sender_kid, message_id, thread, parent, type, priority, created_ms,
-        received_ms, after_gap, content
-      FROM inbox WHERE row > ? AND receipt IS NULL ORDER BY row LIMIT ?
+      SELECT i.row, i.envelope_id, i.sender, i.sender_kid, i.message_id, i.thread, i.parent, i.type,
+        i.priority, i.created_ms, i.received_ms, i.after_gap, h.head, h.content
+      FROM inbox AS i JOIN history AS h ON h.envelope_id = i.envelope_id
+      WHERE i.row > ? AND i.receipt IS NULL ORDER BY i.row LIMIT ?
       """,
       [.number(row), .number(limit)]
     ) { c in
       let id: EnvelopeID = try c.id32(1)
-      let content = try opened(try c.bytes(12), at: place("inbox", "content", id.bytes))
-      var r = FieldReader(content)
-      guard let contentType = try? r.string(max: Limits.contentTypeBytesMax), let body = try? r.field() else {
-        throw ClientStoreError.damaged
-      }
       return InboxRow(
         row: Int64(try c.number(0)), envelopeID: id, sender: try c.address(2), senderKid: try c.id16(3),
         messageID: try c.id16(4), thread: try c.id16(5), parent: try c.optionalID32(6), type: try c.value(7),
         priority: try c.value(8), createdMs: try c.number(9), receivedMs: try c.number(10),
-        isAfterGap: try c.flag(11), contentType: contentType, body: Array(body))
+        isAfterGap: try c.flag(11), head: try openedHead(try c.bytes(12), of: id),
+        body: try opened(try c.bytes(13), at: place("history", "content", id.bytes)))
     }
   }
 
@@ -93,37 +90,34 @@ extension ClientTransaction {
   /// Keeps an opened message, its body sealed under the storage key. Chain and prekey go in the same
   /// transaction.
   package func insertMessage(_ message: OpenedMessage, seq: UInt64, isAfterGap: Bool, nowMs: UInt64) throws {
-    let content = fields(capacity: message.body.count + 300) {
-      $0.field(message.contentType)
-      $0.field(message.body)
-    }
+    try keepReceived(message, nowMs: nowMs)
     try insert(
-      message.header, message.id, seq: seq, isAfterGap: isAfterGap,
-      content: sealed(content, at: place("inbox", "content", message.id.bytes)), receipt: nil, nowMs: nowMs)
+      message.header, message.id, seq: seq, isAfterGap: isAfterGap, receipt: nil, nowMs: nowMs)
   }
 
-  /// Remembers a message that was refused, with the receipt that says so: the same answer if it comes again.
-  package func insertRefused(
+  /// Remembers a message that was answered at once, refused ones above all, with the receipt that says so:
+  /// the same answer if it comes again.
+  package func insertAnswered(
     _ header: EnvelopeHeader, _ id: EnvelopeID, seq: UInt64, receipt: [UInt8], nowMs: UInt64
   ) throws {
-    try insert(header, id, seq: seq, isAfterGap: false, content: nil, receipt: receipt, nowMs: nowMs)
+    try insert(header, id, seq: seq, isAfterGap: false, receipt: receipt, nowMs: nowMs)
   }
 
   private func insert(
-    _ header: EnvelopeHeader, _ id: EnvelopeID, seq: UInt64, isAfterGap: Bool, content: [UInt8]?,
-    receipt: [UInt8]?, nowMs: UInt64
+    _ header: EnvelopeHeader, _ id: EnvelopeID, seq: UInt64, isAfterGap: Bool, receipt: [UInt8]?,
+    nowMs: UInt64
   ) throws {
     try execute(
       """
       INSERT INTO inbox (envelope_id, seq, sender, sender_kid, message_id, thread, parent, type, priority,
-        created_ms, expires_ms, received_ms, after_gap, content, receipt)
-      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        created_ms, expires_ms, received_ms, after_gap, receipt)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
       """,
       [
         .bytes(id.bytes), .number(seq), .text(header.sender.text), .bytes(header.senderKid.bytes),
         .bytes(header.messageID.bytes), .bytes(header.thread.bytes), .bytes(header.parent?.bytes),
         .number(header.type.rawValue), .number(header.priority.rawValue), .number(header.createdMs),
-        .number(header.expiresMs), .number(nowMs), .flag(isAfterGap), .bytes(content), .bytes(receipt),
+        .number(header.expiresMs), .number(nowMs), .flag(isAfterGap), .bytes(receipt),
       ])
   }
 
@@ -133,11 +127,13 @@ extension ClientTransaction {
       "UPDATE inbox SET seq = ?, settled = 0 WHERE envelope_id = ?", [.number(seq), .bytes(id.bytes)])
   }
 
-  /// The application has taken the message: its body goes, the signed receipt stays.
+  /// The application has taken the message: the signed receipt stays, and the body for as long as the
+  /// history keeps it.
   package func complete(_ id: EnvelopeID, receipt: [UInt8]) throws {
     try execute(
-      "UPDATE inbox SET content = NULL, receipt = ? WHERE envelope_id = ? AND receipt IS NULL",
+      "UPDATE inbox SET receipt = ? WHERE envelope_id = ? AND receipt IS NULL",
       [.bytes(receipt), .bytes(id.bytes)])
+    if try historyRetentionMs() == 0 { try eraseBody(of: id) }
   }
 
   /// The node has the receipt.

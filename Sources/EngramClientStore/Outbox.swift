@@ -7,6 +7,8 @@ package enum OutboxState: UInt8, Sendable, CaseIterable {
   case accepted = 2
   /// The home node refused it for good.
   case refused = 3
+  /// Called back before the home node had said that it has it.
+  case cancelled = 4
 }
 
 /// A message that was sealed on this device.
@@ -25,11 +27,11 @@ package struct OutboxRow: Sendable {
 private let outboxColumns = "message_id, envelope_id, state, code, created_ms, expires_ms, attempts, envelope"
 
 extension ClientSnapshot {
-  /// Envelopes that the home node has not confirmed, oldest first; at least one if there is any, and then as
-  /// many as fit into `maxBytes`.
+  /// Envelopes that the home node has not confirmed, in the order in which they were sealed, whatever the
+  /// clock did meanwhile; at least one if there is any, and then as many as fit into `maxBytes`.
   package func waiting(limit: Int, maxBytes: Int = .max) throws -> [OutboxRow] {
     let ids = try all(
-      "SELECT message_id, length(envelope) FROM outbox WHERE state = 1 ORDER BY created_ms, rowid LIMIT ?",
+      "SELECT message_id, length(envelope) FROM outbox WHERE state = 1 ORDER BY row LIMIT ?",
       [.number(limit)]
     ) { (id: try $0.id16(0) as MessageID, bytes: try $0.count(1)) }
     var rows: [OutboxRow] = []
@@ -53,7 +55,7 @@ extension ClientSnapshot {
   /// The newest messages of this device, newest first.
   package func outbox(limit: Int) throws -> [OutboxRow] {
     try all(
-      "SELECT \(outboxColumns) FROM outbox ORDER BY created_ms DESC, rowid DESC LIMIT ?", [.number(limit)],
+      "SELECT \(outboxColumns) FROM outbox ORDER BY row DESC LIMIT ?", [.number(limit)],
       outboxRow)
   }
 

@@ -7,6 +7,7 @@ extension ClientSnapshot {
       """
       SELECT sql FROM sqlite_master
       WHERE sql IS NOT NULL AND tbl_name NOT LIKE 'grdb_%' AND name NOT LIKE 'sqlite_%'
+        AND substr(tbl_name, 1, 13) <> 'history_text_'
       ORDER BY tbl_name, type DESC, name
       """
     ) { try $0.text(0) }
@@ -16,8 +17,8 @@ extension ClientSnapshot {
 
 extension ClientTransaction {
   /// Forgets what no rule needs any more: received messages and chain places that expired (each chain keeps
-  /// its newest place), sent messages with their receipts a month after they expired, secrets of old prekeys,
-  /// and all but the newest alarms.
+  /// its newest place), sent messages with their receipts a month after they expired, bodies past their
+  /// retention, secrets of old prekeys, and all but the newest alarms.
   package func purge(nowMs: UInt64) throws {
     let horizon = nowMs > Limits.dedupeGraceMs ? nowMs - Limits.dedupeGraceMs : 0
     let expired = try first(
@@ -42,6 +43,8 @@ extension ClientTransaction {
     try execute("DELETE FROM outbox WHERE state <> 1 AND expires_ms <= ?", [.number(sentHorizon)])
     try execute(
       "DELETE FROM alarm WHERE id <= (SELECT max(id) FROM alarm) - ?", [.number(alarmsKept)])
+    try execute("DELETE FROM chain_sent WHERE expires_ms <= ?", [.number(sentHorizon)])
+    try purgeHistory(nowMs: nowMs)
     try erasePrekeys(nowMs: nowMs)
   }
 }

@@ -32,6 +32,15 @@ extension ClientSnapshot {
   }
 }
 
+extension ClientSnapshot {
+  /// The receipts themselves, in order of time: what can be verified again.
+  package func receiptBytes(of id: EnvelopeID) throws -> [[UInt8]] {
+    try all(
+      "SELECT bytes FROM receipt WHERE envelope_id = ? ORDER BY at_ms, state", [.bytes(id.bytes)]
+    ) { try $0.bytes(0) }
+  }
+}
+
 extension ClientTransaction {
   /// Applies a receipt once per (envelope id, issuer, recipient, state, attempt): nodes of several
   /// organisations may each speak about the whole of one envelope.

@@ -27,7 +27,9 @@ enum Schema {
       device_list BLOB NOT NULL,
       registration BLOB,
       accepted_ttl_ms INTEGER NOT NULL CHECK (accepted_ttl_ms > 0),
-      purged_through_ms INTEGER NOT NULL DEFAULT 0
+      purged_through_ms INTEGER NOT NULL DEFAULT 0,
+      history_ms INTEGER NOT NULL DEFAULT 7776000000 CHECK (history_ms >= 0),
+      indexed_through INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE TABLE alarm (
       id INTEGER PRIMARY KEY,
@@ -50,12 +52,20 @@ enum Schema {
       envelope BLOB NOT NULL CHECK (length(envelope) = 32),
       previous BLOB NOT NULL CHECK (length(previous) = 32),
       expires_ms INTEGER NOT NULL,
+      stub INTEGER NOT NULL DEFAULT 0 CHECK (stub IN (0, 1)),
       PRIMARY KEY (kid, seq)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE chain_out (
       kid BLOB PRIMARY KEY CHECK (length(kid) = 16),
       next_seq INTEGER NOT NULL CHECK (next_seq > 1),
       previous BLOB NOT NULL CHECK (length(previous) = 32)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE chain_sent (
+      kid BLOB NOT NULL CHECK (length(kid) = 16),
+      seq INTEGER NOT NULL CHECK (seq > 0),
+      envelope BLOB NOT NULL CHECK (length(envelope) = 32),
+      expires_ms INTEGER NOT NULL,
+      PRIMARY KEY (kid, seq)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE device (
       kid BLOB PRIMARY KEY CHECK (length(kid) = 16),
@@ -74,6 +84,25 @@ enum Schema {
       issued_ms INTEGER NOT NULL,
       fetched_ms INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
+    CREATE TABLE history (
+      row INTEGER PRIMARY KEY AUTOINCREMENT,
+      envelope_id BLOB NOT NULL UNIQUE CHECK (length(envelope_id) = 32),
+      message_id BLOB NOT NULL CHECK (length(message_id) = 16),
+      is_own INTEGER NOT NULL CHECK (is_own IN (0, 1)),
+      sender TEXT NOT NULL,
+      sender_kid BLOB NOT NULL CHECK (length(sender_kid) = 16),
+      chain_seq INTEGER NOT NULL,
+      thread BLOB NOT NULL CHECK (length(thread) = 16),
+      parent BLOB CHECK (parent IS NULL OR length(parent) = 32),
+      type INTEGER NOT NULL,
+      priority INTEGER NOT NULL,
+      created_ms INTEGER NOT NULL,
+      kept_ms INTEGER NOT NULL,
+      head BLOB NOT NULL,
+      content BLOB
+    ) STRICT;
+    CREATE INDEX history_thread ON history (thread, row);
+    CREATE VIRTUAL TABLE history_text USING fts5 (words, facets, detail = column, tokenize = 'ascii');
     CREATE TABLE inbox (
       row INTEGER PRIMARY KEY,
       envelope_id BLOB NOT NULL UNIQUE CHECK (length(envelope_id) = 32),
@@ -89,10 +118,8 @@ enum Schema {
       expires_ms INTEGER NOT NULL,
       received_ms INTEGER NOT NULL,
       after_gap INTEGER NOT NULL CHECK (after_gap IN (0, 1)),
-      content BLOB,
       receipt BLOB,
       settled INTEGER NOT NULL DEFAULT 0 CHECK (settled IN (0, 1)),
-      CHECK ((content IS NULL) = (receipt IS NOT NULL)),
       UNIQUE (sender, sender_kid, message_id)
     ) STRICT;
     CREATE TABLE node_pin (
@@ -102,16 +129,17 @@ enum Schema {
       pending BLOB CHECK (pending IS NULL OR length(pending) = 32)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE outbox (
-      message_id BLOB PRIMARY KEY CHECK (length(message_id) = 16),
+      row INTEGER PRIMARY KEY,
+      message_id BLOB NOT NULL UNIQUE CHECK (length(message_id) = 16),
       envelope_id BLOB NOT NULL UNIQUE CHECK (length(envelope_id) = 32),
-      state INTEGER NOT NULL CHECK (state BETWEEN 1 AND 3),
+      state INTEGER NOT NULL CHECK (state BETWEEN 1 AND 4),
       code INTEGER NOT NULL DEFAULT 0,
       created_ms INTEGER NOT NULL,
       expires_ms INTEGER NOT NULL,
       attempts INTEGER NOT NULL DEFAULT 0,
       envelope BLOB NOT NULL
     ) STRICT;
-    CREATE INDEX outbox_waiting ON outbox (created_ms) WHERE state = 1;
+    CREATE INDEX outbox_waiting ON outbox (row) WHERE state = 1;
     CREATE TABLE peer (
       address TEXT PRIMARY KEY,
       identity BLOB NOT NULL CHECK (length(identity) = 32),
@@ -130,7 +158,8 @@ enum Schema {
       published INTEGER NOT NULL CHECK (published IN (0, 1))
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE queued (
-      message_id BLOB PRIMARY KEY CHECK (length(message_id) = 16),
+      row INTEGER PRIMARY KEY,
+      message_id BLOB NOT NULL UNIQUE CHECK (length(message_id) = 16),
       content BLOB NOT NULL,
       created_ms INTEGER NOT NULL,
       expires_ms INTEGER NOT NULL,
@@ -149,6 +178,14 @@ enum Schema {
       at_ms INTEGER NOT NULL,
       bytes BLOB NOT NULL,
       PRIMARY KEY (envelope_id, issuer, recipient, recipient_kid, state, attempt)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE stub_exchange (
+      kid BLOB PRIMARY KEY CHECK (length(kid) = 16),
+      address TEXT NOT NULL,
+      asked_ms INTEGER NOT NULL DEFAULT 0,
+      asks INTEGER NOT NULL DEFAULT 0,
+      answered_ms INTEGER NOT NULL DEFAULT 0,
+      owed BLOB
     ) STRICT, WITHOUT ROWID;
     """
 }

@@ -43,6 +43,8 @@ struct Columns {
     return value
   }
 
+  func optionalText(_ index: Int) throws -> String? { row.hasNull(atIndex: index) ? nil : try text(index) }
+
   func bytes(_ index: Int) throws -> [UInt8] {
     guard let value = row[index] as Data? else { throw ClientStoreError.damaged }
     return [UInt8](value)

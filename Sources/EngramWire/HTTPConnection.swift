@@ -61,8 +61,9 @@ final class HTTPConnection: ChannelInboundHandler {
     switch exchange?.assembly.take(unwrapInboundIn(data)) {
     case .failed(let error): close(error)
     case .finished(let response, let keepsAlive):
-      if !keepsAlive { context.close(promise: nil) }
+      // In this order: closing may end the channel at once, and the exchange is over before that.
       end(.answered(response, reusable: keepsAlive))
+      if !keepsAlive { context.close(promise: nil) }
     case .unfinished, nil: break
     }
   }

@@ -195,6 +195,33 @@ struct HostileTests {
     #expect(try await alice.receipts(of: sent.messageID).map(\.state) == ["accepted", "delivered"])
   }
 
+  @Test("a node may end a message for all of its clients, and nobody else's node may")
+  func endedByNode() async throws {
+    let carol = try await world.register("carol", at: world.acme)
+    let sent = try await alice.send(to: [bob.address, carol.address], body: [1])
+    let sender = alice.core.account
+    let id = try #require(sent.envelopeID.flatMap { bytes(hex: $0) }.flatMap { EnvelopeID($0) })
+    let message = try #require(bytes(hex: sent.messageID).flatMap { MessageID($0) })
+    func expired(by node: FakeNode, named name: NodeName) -> [UInt8] {
+      let body = ReceiptBody(
+        role: .recipientNode, issuerName: name.text, issuerKey: node.key.publicKey, envelope: id,
+        sender: sender.address, senderKid: sender.kid, messageID: message, state: .expired, code: .expired,
+        atMs: world.clock.nowMs)
+      return receiptRow(signReceipts([body], with: node.key))
+    }
+    let stranger = try FakeNode("initech.example", clock: world.clock)
+    for name in [stranger.name, world.globex.name] {
+      world.acme.deposit(.receipt, expired(by: stranger, named: name), nil, for: sender.kid)
+    }
+    _ = try await alice.receive()
+    #expect(try await alice.receipts(of: sent.messageID).map(\.state) == ["accepted"])
+    #expect(try await alice.core.read { try $0.processed(sent.messageID) } == nil)
+    let own = expired(by: world.globex, named: world.globex.name)
+    world.acme.deposit(.receipt, own, nil, for: sender.kid)
+    #expect(try await alice.waitUntilProcessed(sent.messageID, timeoutSeconds: 5) == false, "control")
+    #expect(try await alice.receipts(of: sent.messageID).map(\.state) == ["accepted", "expired"], "control")
+  }
+
   @Test("a dropped message shows as a gap, which closes when it arrives after all")
   func gap() async throws {
     for index in 0..<3 { _ = try await alice.send(to: [bob.address], body: [UInt8(index)]) }

@@ -53,6 +53,17 @@ struct HTTPClientTests {
     await server.stop()
   }
 
+  @Test("an answer that ends its connection is an answer", arguments: ScriptedServer.Transport.allCases)
+  func lastAnswers(transport: ScriptedServer.Transport) async throws {
+    let server = try await ScriptedServer.start(transport) { _ in
+      .send("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n", thenClose: true)
+    }
+    let client = try HTTPClient(endpoint: server.endpoint)
+    for _ in 0..<50 { #expect(await outcome(client, WireRequest("POST", "/last")) == .success(204)) }
+    await client.close()
+    await server.stop()
+  }
+
   @Test("connections are reused, and their number is bounded", arguments: ScriptedServer.Transport.allCases)
   func pooling(transport: ScriptedServer.Transport) async throws {
     let server = try await ScriptedServer.start(transport) { _ in ok("x") }

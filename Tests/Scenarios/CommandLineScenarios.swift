@@ -52,6 +52,9 @@ struct CommandLineScenarios {
       try await planner.lines("send", "--to", "analyst@globex.example", "--text", "due on Friday").first)
     #expect(sent["state"] as? String == "accepted")
     let message = try #require(sent["message_id"] as? String)
+    // Without --ack a message is shown, and stays.
+    let shown = try await analyst.lines("inbox", "--wait", "20s")
+    #expect(shown.compactMap { $0["message_id"] as? String } == [message])
     let inbox = try await eventually {
       let lines = try await analyst.lines("inbox", "--ack")
       return lines.isEmpty ? nil : lines

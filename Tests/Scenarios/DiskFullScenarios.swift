@@ -24,15 +24,20 @@ private final class SmallDisk {
   /// Goes away once nobody uses it any more.
   func detach() { umount2(path, Int32(MNT_DETACH)) }
 
-  /// Leaves no block free.
-  func fill() throws {
+  /// Leaves so many bytes free, down to the last block.
+  func fill(leavingBytes: UInt64) throws {
     _ = FileManager.default.createFile(atPath: ballast, contents: nil)
     let file = try #require(FileHandle(forWritingAtPath: ballast))
     defer { try? file.close() }
     var block = 1 << 20
-    while block >= 4_096 {
+    while block >= 4_096, freeBytes > leavingBytes {
       do { try file.write(contentsOf: Data(count: block)) } catch { block /= 2 }
     }
+  }
+
+  private var freeBytes: UInt64 {
+    var status = statvfs()
+    return statvfs(path, &status) == 0 ? UInt64(status.f_bavail) * UInt64(status.f_frsize) : 0
   }
 
   func free() throws { try FileManager.default.removeItem(atPath: ballast) }
@@ -40,10 +45,13 @@ private final class SmallDisk {
 
 @Suite("the disk is full", .serialized, .timeLimit(.minutes(5)))
 struct DiskFullScenarios {
-  @Test("new work is refused, reads and drains go on, and what was acknowledged is there afterwards")
-  func fullDisk() async throws {
+  /// Somebody else fills the disk at once, or the node does so itself, with its log and database at their largest.
+  @Test(
+    "new work is refused, reads and drains go on, and what was acknowledged is there afterwards",
+    arguments: [0, 40])
+  func fullDisk(megabytesLeft: Int) async throws {
     let directory = try TemporaryDirectory()
-    guard let disk = try await SmallDisk(at: directory.file("node/data"), megabytes: 48) else {
+    guard let disk = try await SmallDisk(at: directory.file("node/data"), megabytes: 128) else {
       // Nothing to assert without the right to mount; the run says so.
       print("note: the disk-full scenario needs root, to mount a small tmpfs; it was not run")
       return
@@ -55,7 +63,7 @@ struct DiskFullScenarios {
     let early = try (0..<20).map { try planner.seal("early \($0)", to: [analyst]) }
     #expect(try await planner.send(early.map(\.bytes)).allSatisfy { $0.outcome == .accepted })
 
-    try disk.fill()
+    try disk.fill(leavingBytes: UInt64(megabytesLeft) << 20)
     let (accepted, refusal) = try await sendUntilRefused(planner, to: analyst)
     #expect(refusal.outcome == .later && refusal.code == .storageFull, "\(refusal)")
     let ready = try await HTTPClient(endpoint: acme.endpoint).send(WireRequest("GET", "/readyz"))
@@ -65,7 +73,7 @@ struct DiskFullScenarios {
     let kept = Set((early + accepted).map(\.id))
     var harvest = Harvest()
     try harvest.add(try await analyst.items(max: 10))
-    #expect(harvest.ids.count == 10)
+    #expect(!harvest.ids.isEmpty)
     let drained = try await analyst.drain(within: .seconds(20)) { $0.ids.count >= kept.count }
     #expect(Set(drained.ids) == kept && drained.ids.count == kept.count)
 

@@ -15,9 +15,13 @@ struct OperationScenarios {
     let analyst = try await globex.member("analyst")
     let sealed = try (0..<50).map { try planner.seal("note \($0)", to: [analyst]) }
     #expect(try await planner.send(sealed.map(\.bytes)).allSatisfy { $0.outcome == .accepted })
+    async let poll = planner.call("GET", planner.path + "/messages?wait=30&after=100000")
+    let isPolling = try await eventually { try await acme.metric("engram_http_long_polls_total") ?? 0 > 0 }
+    #expect(isPolling)
 
     #expect(try await acme.stop() == .code(0))
     #expect(acme.log.contains("stopping") && acme.log.contains("stopped"))
+    #expect(try await poll.status == 204, "a long poll is answered, not cut")
     let told = try await eventually { try await globex.peer(acme).lastError?.name == "shutting-down" }
     // While the node is away every further dial fails, and that is what is shown then.
     #expect(told || globex.log.contains("shutting-down"), "the peer saw a broken link: \(globex.log)")

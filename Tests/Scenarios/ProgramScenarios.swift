@@ -15,19 +15,24 @@ struct ProgramScenarios {
     #expect(try await !openers(Program.client.path).isEmpty)
   }
 
-  @Test("version, help and completions are there")
-  func conveniences() async throws {
-    let version = try await Program.node.run(["--version"]).expected()
+  @Test(
+    "version, help and completions are there",
+    arguments: [
+      (Program.node, [[], ["init"], ["serve"], ["peer-card"], ["admin"], ["admin", "peer", "add"]]),
+      (Program.client, [[], ["init"], ["send"], ["inbox"], ["trust"], ["receipts"]]),
+    ])
+  func conveniences(program: Program, commands: [[String]]) async throws {
+    let version = try await program.run(["--version"]).expected()
     #expect(version.wholeMatch(of: /[0-9]+\.[0-9]+\.[0-9]+\n/) != nil, "\(version)")
-    for command in [[], ["init"], ["serve"], ["peer-card"], ["admin"], ["admin", "peer", "add"]] {
-      let help = try await Program.node.run(command + ["--help"]).expected()
+    for command in commands {
+      let help = try await program.run(command + ["--help"]).expected()
       #expect(help.contains("OVERVIEW") && help.contains("USAGE"), "\(command)")
     }
     for shell in ["bash", "zsh", "fish"] {
-      let script = try await Program.node.run(["--generate-completion-script", shell]).expected()
-      #expect(script.contains("engram-node") && script.contains("peer-card"), "\(shell)")
+      let script = try await program.run(["--generate-completion-script", shell]).expected()
+      #expect(script.contains(program.rawValue) && script.contains("init"), "\(shell)")
     }
-    let bash = try await Program.node.run(["--generate-completion-script", "bash"]).expected()
+    let bash = try await program.run(["--generate-completion-script", "bash"]).expected()
     #expect(try await runTool("/bin/bash", ["-n"], input: bash).succeeded, "not a script that bash takes")
   }
 

@@ -58,9 +58,7 @@ final class Member: Sendable {
   ) async throws -> WireResponse {
     var headers = [WireHeader("Authorization", "Bearer \(session ?? self.session)")]
     if let type { headers.append(WireHeader("Content-Type", type)) }
-    let request = WireRequest(method, path, headers: headers, body: body)
-    // A node that refuses a body unread ends the connection; the next request may just meet its end.
-    do { return try await http.send(request) } catch WireError.closed { return try await http.send(request) }
+    return try await http.send(WireRequest(method, path, headers: headers, body: body))
   }
 
   func post(_ body: [UInt8], type: String = "application/vnd.engram.envelopes") async throws -> WireResponse {
