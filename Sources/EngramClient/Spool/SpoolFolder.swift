@@ -131,4 +131,14 @@ final class SpoolFolder: Sendable {
     guard renameat(source, name, target, name) == 0 else { throw .unreadable(errno) }
     guard fsync(target) == 0, fsync(source) == 0 else { throw .unreadable(errno) }
   }
+
+  /// Nothing happens when it is not there.
+  func remove(_ name: String, from state: String) throws(SpoolProblem) {
+    guard let folder = folders[state] else { return }
+    guard unlinkat(folder, name, 0) == 0 else {
+      guard errno == ENOENT else { throw .unreadable(errno) }
+      return
+    }
+    guard fsync(folder) == 0 else { throw .unreadable(errno) }
+  }
 }
