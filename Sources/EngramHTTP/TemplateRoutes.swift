@@ -1,6 +1,5 @@
 import EngramCore
 import EngramNode
-import EngramStore
 import FoundationEssentials
 import Hummingbird
 import HummingbirdCore
@@ -76,7 +75,7 @@ struct TemplateDocument: Encodable {
   var createdMs: UInt64
   var document: String
 
-  init(_ row: TemplateRow) {
+  init(_ row: StoredTemplate) {
     (name, version, author, createdMs) = (row.name, row.version, row.author.text, row.createdMs)
     document = String(decoding: row.document, as: UTF8.self)
   }
@@ -93,7 +92,7 @@ struct TemplatesDocument: Encodable {
   var hasMore: Bool
 
   /// - Parameter rows: one more than the page holds, if there are more.
-  init(_ rows: [TemplateRow], maxCount: Int) {
+  init(_ rows: [StoredTemplate], maxCount: Int) {
     (templates, hasMore) = (rows.prefix(maxCount).map(TemplateDocument.init), rows.count > maxCount)
   }
 

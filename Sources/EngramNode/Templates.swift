@@ -1,5 +1,5 @@
 package import EngramCore
-package import EngramStore
+internal import EngramStore
 
 /// Bounds of the templates at one node, with their reasons.
 package enum TemplateBounds {
@@ -11,6 +11,21 @@ package enum TemplateBounds {
   package static let versionsMax = 1_000
 }
 
+/// A version of a template, as it was put.
+package struct StoredTemplate: Sendable {
+  package let name: String
+  /// From 1.
+  package let version: Int
+  package let author: Address
+  package let createdMs: UInt64
+  package let document: [UInt8]
+
+  init(_ row: TemplateRow) {
+    (name, version, author) = (row.name, row.version, row.author)
+    (createdMs, document) = (row.createdMs, row.document)
+  }
+}
+
 // Templates are text with holes that the members of an organisation share. The node keeps and versions them; it
 // neither fills them nor looks into them: rendering happens before sealing, on the client.
 
@@ -19,7 +34,7 @@ extension Node {
   /// - Parameter document: checked for its shape by the edge.
   package func putTemplate(
     _ name: String, document: [UInt8], _ session: ClientSession,
-    completion: @escaping @Sendable (Result<TemplateRow, ErrorCode>) -> Void
+    completion: @escaping @Sendable (Result<StoredTemplate, ErrorCode>) -> Void
   ) {
     guard isTemplateName(name) else { return completion(.failure(.templateInvalid)) }
     guard document.count <= TemplateBounds.documentBytesMax else { return completion(.failure(.tooLarge)) }
@@ -30,7 +45,7 @@ extension Node {
           guard newest.author == session.address else { throw ErrorCode.notPermitted }
           // Putting the same text twice, after an answer that was lost, makes no second version.
           guard newest.document != document else {
-            return group.afterCommit { _ in completion(.success(newest)) }
+            return group.afterCommit { _ in completion(.success(StoredTemplate(newest))) }
           }
           guard newest.version < TemplateBounds.versionsMax else { throw ErrorCode.quotaExceeded }
         } else {
@@ -42,21 +57,21 @@ extension Node {
           name: name, version: (newest?.version ?? 0) + 1, author: session.address,
           createdMs: group.nowMs, document: document)
         try group.transaction.insertTemplate(row)
-        group.afterCommit { _ in completion(.success(row)) }
+        group.afterCommit { _ in completion(.success(StoredTemplate(row))) }
       } refused: {
         completion(.failure($0))
       })
   }
 
   /// A blocking read.
-  package func template(_ name: String, version: Int?) throws(ErrorCode) -> TemplateRow {
+  package func template(_ name: String, version: Int?) throws(ErrorCode) -> StoredTemplate {
     guard let row = try reading({ try $0.template(name, version: version) }) else { throw .notFound }
-    return row
+    return StoredTemplate(row)
   }
 
   /// The newest version of each, by name, after one. A blocking read.
-  package func templates(after name: String, maxCount: Int) throws(ErrorCode) -> [TemplateRow] {
-    try reading { try $0.templates(after: name, maxCount: maxCount) }
+  package func templates(after name: String, maxCount: Int) throws(ErrorCode) -> [StoredTemplate] {
+    try reading { try $0.templates(after: name, maxCount: maxCount) }.map(StoredTemplate.init)
   }
 }
 
