@@ -48,7 +48,7 @@ private struct TemplateShape: Decodable {
 
 private struct TemplateQuery {
   var after = ""
-  var maxCount = 100
+  var maxCount = TemplateBounds.perPageMax
   var version: Int?
 
   init(_ uri: URI, allowing names: Set<Substring>) throws(Problem) {
@@ -58,7 +58,7 @@ private struct TemplateQuery {
       case "after": after = String(text)
       case "max":
         guard let number = Int(text), number > 0 else { throw Problem(.malformed) }
-        maxCount = min(number, 100)
+        maxCount = min(number, TemplateBounds.perPageMax)
       default:
         guard let number = Int(text), number > 0 else { throw Problem(.malformed) }
         version = number

@@ -7,6 +7,8 @@ package enum TemplateBounds {
   package static let documentBytesMax = 320 << 10
   /// Names; a list of them stays readable.
   package static let namesMax = 1_000
+  /// Templates of one answer, which carries them whole.
+  package static let perPageMax = 20
   /// Versions of one template. Old ones stay, because messages in progress refer to them.
   package static let versionsMax = 1_000
 }
@@ -36,7 +38,7 @@ extension Node {
     _ name: String, document: [UInt8], _ session: ClientSession,
     completion: @escaping @Sendable (Result<StoredTemplate, ErrorCode>) -> Void
   ) {
-    guard isTemplateName(name) else { return completion(.failure(.templateInvalid)) }
+    guard isLocalName(name) else { return completion(.failure(.templateInvalid)) }
     guard document.count <= TemplateBounds.documentBytesMax else { return completion(.failure(.tooLarge)) }
     commitLoop.submit(
       CommitCommand(weight: 1) { group in
@@ -73,9 +75,4 @@ extension Node {
   package func templates(after name: String, maxCount: Int) throws(ErrorCode) -> [StoredTemplate] {
     try reading { try $0.templates(after: name, maxCount: maxCount) }.map(StoredTemplate.init)
   }
-}
-
-/// As the name part of an address.
-private func isTemplateName(_ name: String) -> Bool {
-  (try? Address("\(name)@a")) != nil
 }

@@ -94,7 +94,8 @@ struct TemplateCommand: AsyncParsableCommand {
     @OptionGroup var which: WhichTemplate
 
     @Option(
-      help: ArgumentHelp("A value; repeat it for more. Lists are separated by commas.", valueName: "name=value"))
+      help: ArgumentHelp(
+        "A value; repeat it for more. Members of a list are separated by commas.", valueName: "name=value"))
     var param: [String] = []
 
     @OptionGroup var common: CommonOptions
@@ -113,6 +114,34 @@ struct WhichTemplate: ParsableArguments {
 
   @Option(help: ArgumentHelp("A version (default: the newest).", valueName: "number"))
   var version: Int?
+}
+
+/// What `send` takes its body from.
+struct TemplateOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("The body is this template, filled in on this machine.", valueName: "name"))
+  var template: String?
+
+  @Option(help: ArgumentHelp("A version of the template (default: the newest).", valueName: "number"))
+  var templateVersion: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "A value for the template; repeat it for more. Members of a list are separated by commas.",
+      valueName: "name=value"))
+  var param: [String] = []
+
+  func validate() throws {
+    guard template != nil || (templateVersion == nil && param.isEmpty) else {
+      throw ValidationError("--template-version and --param need --template")
+    }
+  }
+
+  /// nil without a template.
+  func filled(by client: EngramClient) async throws -> (template: MessageTemplate, body: [UInt8])? {
+    guard let template else { return nil }
+    let found = try await client.template(template, version: templateVersion).template
+    return (found, Array(try found.rendered(try found.values(fromArguments: param)).utf8))
+  }
 }
 
 extension MessageTemplate {

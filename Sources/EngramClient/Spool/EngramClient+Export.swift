@@ -10,14 +10,15 @@ public struct SpoolExportSummary: Sendable {
 }
 
 extension SpoolState {
-  /// Where a message in this state lies. What ended badly lies in `expired`; its document says how it ended.
-  init(_ status: DeliveryStatus) {
+  /// Where a message in this state lies. What ended badly lies in `expired`, its document says how it ended; so
+  /// does one of which nobody knows any more how.
+  init(_ status: DeliveryStatus?) {
     self =
       switch status {
       case .pending: .pending
       case .delivered: .delivered
       case .processed: .processed
-      case .expired, .failed, .deadLettered, .cancelled: .expired
+      case .expired, .failed, .deadLettered, .cancelled, nil: .expired
       }
   }
 }
@@ -82,7 +83,7 @@ extension SpoolDocument {
     (expiresMs, notBeforeMs) = (message.expiresMs, message.notBeforeMs)
     (thread, replyTo, labels) = (message.thread, message.replyTo, message.labels)
     contentType = message.contentType
-    (state, envelope) = (message.state.rawValue, message.envelopeID)
+    (state, envelope) = (message.state?.rawValue, message.envelopeID)
   }
 
   /// Our own messages keep their id. Those of others get one from the envelope's hash: a sender could choose a

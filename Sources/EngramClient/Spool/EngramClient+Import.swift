@@ -1,3 +1,4 @@
+internal import EngramClientStore
 internal import EngramCore
 
 /// One file of a spool that was looked at.
@@ -125,9 +126,12 @@ struct SpoolImport: Sendable {
   private func send(_ batch: [Candidate]) async throws -> [(String, SpoolFileReport.Outcome)] {
     guard !batch.isEmpty else { return [] }
     let known = try await client.knownMessages(batch.map(\.document.id))
-    let fresh = batch.filter { !known.contains($0.document.id) }
+    let fresh = batch.filter { known[$0.document.id] == nil }
     var outcomes: [String: SpoolFileReport.Outcome] = [:]
-    for entry in batch where known.contains(entry.document.id) { outcomes[entry.file] = .alreadySent }
+    for entry in batch {
+      guard let known = known[entry.document.id] else { continue }
+      outcomes[entry.file] = known.refusal.map { .left(.refused($0)) } ?? .alreadySent
+    }
     var messages: [(file: String, message: OutgoingMessage)] = []
     for entry in fresh {
       do throws(EngramError) {
@@ -135,7 +139,12 @@ struct SpoolImport: Sendable {
       } catch { outcomes[entry.file] = .left(.refused(error)) }
     }
     if isRehearsal {
-      for (file, _) in messages { outcomes[file] = .sent }
+      for (file, message) in messages {
+        do {
+          _ = try Draft(message, nowMs: client.core.nowMs())
+          outcomes[file] = .sent
+        } catch { outcomes[file] = .left(.refused(EngramError(error))) }
+      }
     } else {
       let sent = try await client.sendBatch(messages.map(\.message))
       for ((file, _), result) in zip(messages, sent) {

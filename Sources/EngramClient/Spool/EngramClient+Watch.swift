@@ -86,11 +86,12 @@ struct SpoolWatch {
         let priority = Priority(name: message.priority)
       else { continue }
       var document = SpoolDocument(
-        id: id, to: [client.whoami().address], priority: priority, createdMs: message.createdMs,
+        id: id, to: message.to, priority: priority, createdMs: message.createdMs,
         body: message.body)
       (document.direction, document.from) = (.incoming, message.from)
       (document.type, document.contentType) = (message.type, message.contentType)
       (document.thread, document.replyTo) = (message.thread, message.replyTo)
+      document.expiresMs = message.expiresMs
       (document.labels, document.envelope) = (message.labels, message.envelopeID)
       document.state = DeliveryStatus.delivered.rawValue
       let file = document.name.text
@@ -147,15 +148,6 @@ private final class Reports: @unchecked Sendable {
 }
 
 extension EngramClient {
-  /// Those of these messages that were handed to `send` before.
-  func knownMessages(_ ids: [MessageID]) async throws -> Set<MessageID> {
-    try await publicly {
-      try await core.read { rows in
-        Set(try ids.filter { try rows.outbox($0) != nil || rows.queued($0) != nil })
-      }
-    }
-  }
-
   /// Where a message of ours stands, nil when it was never sent from here.
   func sentStatus(_ id: MessageID) async throws -> (DeliveryStatus, envelope: String?)? {
     try await publicly {

@@ -69,7 +69,12 @@ final class SpoolFolder: Sendable {
     rewinddir(stream)
     var names: [String?] = []
     while let entry = readdir(stream) {
-      let bytes = withUnsafeBytes(of: entry.pointee.d_name) { Array($0.prefix { $0 != 0 }) }
+      // The name reaches as far as its zero byte, not as far as the type says.
+      guard let offset = MemoryLayout<dirent>.offset(of: \.d_name) else { throw .unreadable(EINVAL) }
+      let start = (UnsafeRawPointer(entry) + offset).assumingMemoryBound(to: UInt8.self)
+      var length = 0
+      while start[length] != 0 { length += 1 }
+      let bytes = UnsafeBufferPointer(start: start, count: length)
       if bytes.first == UInt8(ascii: ".") { continue }
       names.append(String(validating: bytes, as: UTF8.self))
     }
@@ -108,7 +113,9 @@ final class SpoolFolder: Sendable {
   func write(_ bytes: [UInt8], as name: String, in state: String) throws(SpoolProblem) {
     let folder = try folder(state)
     let hidden = ".\(name).new"
-    let file = openat(folder, hidden, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0o600)
+    // What an interrupted run left, or somebody put there.
+    unlinkat(folder, hidden, 0)
+    let file = openat(folder, hidden, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard file >= 0 else { throw .unreadable(errno) }
     var written = 0
     var failure: Int32 = 0

@@ -17,7 +17,7 @@ struct SpoolName: Equatable, Comparable, Sendable {
   init(parsing name: String) throws(SpoolProblem) {
     guard name.hasSuffix(".json") else { throw .name }
     let parts = name.dropLast(5).split(separator: "_", omittingEmptySubsequences: false)
-    guard parts.count == 3, parts[0].count == 2, parts[0].first == "p",
+    guard parts.count == 3, parts[0].utf8.count == 2, parts[0].first == "p",
       let priority = parts[0].last?.wholeNumberValue.flatMap({ UInt8(exactly: $0) })
         .flatMap(Priority.init(rawValue:)),
       let timestampMs = Self.milliseconds(parts[1]), let id = Self.messageID(parts[2])
@@ -54,7 +54,7 @@ struct SpoolName: Equatable, Comparable, Sendable {
   private static let secondsBound: UInt64 = 100_000_000_000
 
   static func milliseconds(_ text: some StringProtocol) -> UInt64? {
-    if !text.isEmpty, text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) {
+    if !text.isEmpty, areDigits(text) {
       guard text.utf8.count <= 15, let number = UInt64(text) else { return nil }
       return number < secondsBound ? number * 1_000 : number
     }
@@ -66,13 +66,13 @@ struct SpoolName: Equatable, Comparable, Sendable {
     var fraction: UInt64 = 0
     if let dot = rest.firstIndex(of: ".") {
       let digits = rest[rest.index(after: dot)...]
-      guard (1...3).contains(digits.count), let value = UInt64(digits) else { return nil }
+      guard (1...3).contains(digits.count), areDigits(digits), let value = UInt64(digits) else { return nil }
       fraction = value * [100, 10, 1][digits.count - 1]
       rest = rest[..<dot]
     }
     let halves = rest.split(separator: "T", omittingEmptySubsequences: false)
     guard halves.count == 2, halves[0].count == 8, halves[1].count == 6,
-      halves.joined().utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) })
+      areDigits(halves.joined())
     else { return nil }
     let (day, time) = (Array(halves[0]), Array(halves[1]))
     let iso =
@@ -80,6 +80,10 @@ struct SpoolName: Equatable, Comparable, Sendable {
       + "T\(String(time[0..<2])):\(String(time[2..<4])):\(String(time[4..<6]))Z"
     return Timestamp.milliseconds(iso: iso).map { $0 + fraction }
   }
+}
+
+private func areDigits(_ text: some StringProtocol) -> Bool {
+  text.utf8.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
 }
 
 /// Times in spool documents: RFC 3339 in UTC, with milliseconds.

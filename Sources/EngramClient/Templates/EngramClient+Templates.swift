@@ -36,7 +36,14 @@ extension EngramClient {
       var all: [SharedTemplate] = []
       while true {
         let page = try await core.api.templates(after: all.last?.template.name ?? "")
-        all += try page.templates.map(SharedTemplate.init)
+        for form in page.templates {
+          let next = try SharedTemplate(form)
+          // A page that does not go on would be asked for for ever.
+          guard all.last.map({ $0.template.name < next.template.name }) ?? true else {
+            throw EngramError(.untrusted, .nonCanonical)
+          }
+          all.append(next)
+        }
         guard page.more, !page.templates.isEmpty else { return all }
       }
     }
@@ -65,7 +72,8 @@ extension SharedTemplate {
     do {
       template = try JSONDecoder().decode(MessageTemplate.self, from: Data(form.document.utf8))
     } catch {
-      throw EngramError(.badInput, name: "template-invalid", "the stored template is not one that this version reads")
+      throw EngramError(
+        .badInput, .templateInvalid, saying: "the stored template is not one that this version reads", hint: nil)
     }
     template.version = form.version
     // The node does not look inside; whoever renders it must not trust what others stored.
@@ -102,14 +110,14 @@ extension NodeAPI {
   }
 
   func template(_ name: String, version: Int?) async throws -> TemplateForm {
-    guard (try? Address("\(name)@a")) != nil else { throw EngramError(.refused, .notFound) }
+    guard isLocalName(name) else { throw EngramError(.refused, .notFound) }
     let query = version.map { "?version=\($0)" } ?? ""
     let request = NodeRequest("GET", "/api/v1/templates/\(name)\(query)")
     return try Self.parsed(try await authorised(request, expecting: [200]))
   }
 
   func templates(after name: String) async throws -> TemplatePage {
-    let request = NodeRequest("GET", "/api/v1/templates?max=100&after=\(name)")
+    let request = NodeRequest("GET", "/api/v1/templates?after=\(name)")
     return try Self.parsed(try await authorised(request, expecting: [200]))
   }
 

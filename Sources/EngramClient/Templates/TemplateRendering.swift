@@ -6,7 +6,6 @@ enum TemplateLimits {
   /// A template is something people read; more is a document, and travels as an attachment.
   static let bodyBytesMax = 256 << 10
   static let parametersMax = 64
-  static let nameBytesMax = 63
   static let parameterNameBytesMax = 64
   static let descriptionBytesMax = 1_000
 }
@@ -15,7 +14,7 @@ extension MessageTemplate {
   /// Refuses a template that could not be rendered, or that says something about itself that is not so.
   /// - Throws: `EngramError` with the name `template-invalid`.
   public func validate() throws {
-    guard isTemplateName(name) else {
+    guard isLocalName(name) else {
       throw invalid("the name of a template is lower-case letters, digits, '.', '_' and '-'")
     }
     guard body.utf8.count <= TemplateLimits.bodyBytesMax else {
@@ -121,7 +120,7 @@ extension MessageTemplate {
   }
 
   private func invalid(_ message: String, hint: String? = nil) -> EngramError {
-    EngramError(.badInput, name: "template-invalid", message, hint: hint)
+    EngramError(.badInput, .templateInvalid, saying: message, hint: hint)
   }
 }
 
@@ -135,12 +134,6 @@ extension TemplateValue {
     case .list(let value): value
     }
   }
-}
-
-private func isTemplateName(_ name: String) -> Bool {
-  guard name.utf8.count <= TemplateLimits.nameBytesMax, let first = name.utf8.first else { return false }
-  func isPlain(_ byte: UInt8) -> Bool { isDigit(byte) || (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte) }
-  return isPlain(first) && name.utf8.allSatisfy { isPlain($0) || ".-_".utf8.contains($0) }
 }
 
 private func isParameterName(_ name: String) -> Bool {

@@ -17,32 +17,34 @@ struct TemplateText {
   let names: Set<String>
 
   init(_ source: String, parameters: Set<String>) throws(Problem) {
-    var out = ""
+    // Bytes, not characters: a combining mark behind a brace must not hide the tag from us alone.
+    var out: [UInt8] = []
     var names: Set<String> = []
     var open: [String] = []
-    var rest = source[...]
-    while let start = rest.range(of: "{{") {
+    var rest = Array(source.utf8)[...]
+    while let start = rest.firstRange(of: Self.opening) {
       out += rest[..<start.lowerBound]
-      let (tag, after) = try Self.tag(at: start.lowerBound, in: rest)
+      let (tag, after) = try Self.tag(rest[start.lowerBound...])
       rest = after
       switch tag {
-      case .comment: continue
+      // Kept, since a comment that stands alone takes its line with it.
+      case .comment: out += "{{! }}".utf8
       case .variable(let name):
         try Self.check(name, parameters, isInSection: !open.isEmpty)
         names.insert(name)
-        out += "{{&\(name)}}"
+        out += "{{&\(name)}}".utf8
       case .section(let name, let isInverted):
         try Self.check(name, parameters, isInSection: !open.isEmpty)
         names.insert(name)
         open.append(name)
-        out += "{{\(isInverted ? "^" : "#")\(name)}}"
+        out += "{{\(isInverted ? "^" : "#")\(name)}}".utf8
       case .end(let name):
         guard open.popLast() == name else { throw .unbalanced }
-        out += "{{/\(name)}}"
+        out += "{{/\(name)}}".utf8
       }
     }
     guard open.isEmpty else { throw .unbalanced }
-    mustache = out + rest
+    mustache = String(decoding: out + rest, as: UTF8.self)
     self.names = names.subtracting(["."])
   }
 
@@ -53,24 +55,26 @@ struct TemplateText {
     case comment
   }
 
-  private static func tag(
-    at start: String.Index, in text: Substring
-  ) throws(Problem) -> (Tag, Substring) {
-    let isTriple = text[start...].hasPrefix("{{{")
-    let inside = text[text.index(start, offsetBy: isTriple ? 3 : 2)...]
-    guard let end = inside.range(of: isTriple ? "}}}" : "}}") else { throw .unbalanced }
+  private static let opening = Array("{{".utf8)
+
+  /// - Parameter text: begins with a tag.
+  /// - Returns: it, and what follows it.
+  private static func tag(_ text: ArraySlice<UInt8>) throws(Problem) -> (Tag, ArraySlice<UInt8>) {
+    let isTriple = text.starts(with: "{{{".utf8)
+    let inside = text.dropFirst(isTriple ? 3 : 2)
+    guard let end = inside.firstRange(of: Array((isTriple ? "}}}" : "}}").utf8)) else { throw .unbalanced }
     let content = inside[..<end.lowerBound]
     let after = inside[end.upperBound...]
     if isTriple { return (.variable(trimmed(content)), after) }
     guard let sigil = content.first else { throw .unbalanced }
     let name = trimmed(content.dropFirst())
     switch sigil {
-    case "!": return (.comment, after)
-    case "&": return (.variable(name), after)
-    case "#": return (.section(name, isInverted: false), after)
-    case "^": return (.section(name, isInverted: true), after)
-    case "/": return (.end(name), after)
-    case ">", "<", "$", "%", "=", "*": throw .notSupported
+    case UInt8(ascii: "!"): return (.comment, after)
+    case UInt8(ascii: "&"): return (.variable(name), after)
+    case UInt8(ascii: "#"): return (.section(name, isInverted: false), after)
+    case UInt8(ascii: "^"): return (.section(name, isInverted: true), after)
+    case UInt8(ascii: "/"): return (.end(name), after)
+    case _ where "><$%=*|".utf8.contains(sigil): throw .notSupported
     default: return (.variable(trimmed(content)), after)
     }
   }
@@ -86,10 +90,9 @@ struct TemplateText {
     guard parameters.contains(name) else { throw .undeclared(name) }
   }
 
-  private static func trimmed(_ text: Substring) -> String {
-    var text = text
-    while text.first?.isWhitespace == true { text = text.dropFirst() }
-    while text.last?.isWhitespace == true { text = text.dropLast() }
-    return String(text)
+  private static func trimmed(_ bytes: ArraySlice<UInt8>) -> String {
+    func isSpace(_ byte: UInt8) -> Bool { [0x20, 0x09, 0x0A, 0x0D].contains(byte) }
+    let end = bytes.lastIndex { !isSpace($0) }.map { $0 + 1 } ?? bytes.startIndex
+    return String(decoding: bytes[..<end].drop(while: isSpace), as: UTF8.self)
   }
 }
