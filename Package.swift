@@ -87,7 +87,10 @@ let package = Package(
       ]),
     module(
       "EngramClient",
-      ["EngramCore", "EngramCrypto", "EngramSealing", "EngramClientStore", "EngramWire", "EngramTLS", mustache]),
+      [
+        "EngramCore", "EngramCrypto", "EngramSealing", "EngramClientStore", "EngramWire", "EngramTLS",
+        mustache,
+      ]),
     .executableTarget(
       name: "engram-node",
       dependencies: [

@@ -28,8 +28,8 @@ package struct StoredTemplate: Sendable {
   }
 }
 
-// Templates are text with holes that the members of an organisation share. The node keeps and versions them; it
-// neither fills them nor looks into them: rendering happens before sealing, on the client.
+// Templates are text with holes that the members of an organisation share. The node keeps and versions them;
+// it neither fills them nor looks into them: rendering happens before sealing, on the client.
 
 extension Node {
   /// Stores the next version of a template. The first version's author owns the name.

@@ -77,7 +77,7 @@ struct TemplateCommand: AsyncParsableCommand {
     @OptionGroup var common: CommonOptions
 
     func run() async throws {
-      let entry = try await common.withClient { try await $0.template(which.name, version: which.version) }
+      let entry = try await common.withClient { try await which.template($0) }
       let form = TemplateForm(entry, withBody: true)
       try Terminal.write(common.json ? jsonLine(form) : form.text)
     }
@@ -101,7 +101,7 @@ struct TemplateCommand: AsyncParsableCommand {
     @OptionGroup var common: CommonOptions
 
     func run() async throws {
-      let entry = try await common.withClient { try await $0.template(which.name, version: which.version) }
+      let entry = try await common.withClient { try await which.template($0) }
       let text = try entry.template.rendered(try entry.template.values(fromArguments: param))
       try Terminal.write(common.json ? jsonLine(["body": text]) : text)
     }
@@ -113,7 +113,11 @@ struct WhichTemplate: ParsableArguments {
   var name: String
 
   @Option(help: ArgumentHelp("A version (default: the newest).", valueName: "number"))
-  var version: Int?
+  var templateVersion: Int?
+
+  func template(_ client: EngramClient) async throws -> SharedTemplate {
+    try await client.template(name, version: templateVersion)
+  }
 }
 
 /// What `send` takes its body from.

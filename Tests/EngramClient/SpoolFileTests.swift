@@ -9,7 +9,9 @@ struct SpoolFileTests {
   private let uuid = "01234567-89ab-cdef-0123-456789abcdef"
   private var name: SpoolName { get throws { try SpoolName(parsing: "p3_1767225600123_\(uuid).json") } }
 
-  private func parse(_ json: String) throws -> SpoolDocument { try SpoolDocument(parsing: Array(json.utf8), name: name) }
+  private func parse(_ json: String) throws -> SpoolDocument {
+    try SpoolDocument(parsing: Array(json.utf8), name: name)
+  }
 
   private func problem(_ body: () throws -> Void) -> String? {
     do { try body() } catch { return (error as? SpoolProblem)?.name ?? "\(error)" }
@@ -49,7 +51,10 @@ struct SpoolFileTests {
     let names = try ["p1_1_U", "p5_3_U", "p5_2_U", "p3_1_U"].map {
       try SpoolName(parsing: $0.replacing("U", with: uuid) + ".json")
     }
-    #expect(names.sorted().map { "\($0.priority.rawValue) \($0.timestampMs)" } == ["5 2000", "5 3000", "3 1000", "1 1000"])
+    #expect(
+      names.sorted().map { "\($0.priority.rawValue) \($0.timestampMs)" } == [
+        "5 2000", "5 3000", "3 1000", "1 1000",
+      ])
   }
 
   @Test("a document with everything is read, and written so that it reads the same")
@@ -81,7 +86,8 @@ struct SpoolFileTests {
     #expect(try SpoolDocument(parsing: binary.encoded(), name: binary.name) == binary)
     var text = document
     text.body = [0xFF, 0xFE]
-    #expect(try SpoolDocument(parsing: text.encoded(), name: text.name) == text, "what is no text is kept exactly")
+    #expect(
+      try SpoolDocument(parsing: text.encoded(), name: text.name) == text, "what is no text is kept exactly")
     #expect(try parse(#"{"to": "b@a.example", "body": "x", "priority": "HIGH"}"#).priority == .high)
   }
 
@@ -96,7 +102,10 @@ struct SpoolFileTests {
       (#"{"to": "b@a.example", "body_base64": "?"}"#, "spool-bad-value"),
       (#"{"to": "b@a.example", "body": "x", "colour": 1}"#, "spool-unknown-key"),
       (#"{"to": "b@a.example", "body": "x", "Body": "y"}"#, "spool-unknown-key"),
-      (#"{"to": "b@a.example", "body": "x", "id": "fedcba98-7654-3210-fedc-ba9876543210"}"#, "spool-contradiction"),
+      (
+        #"{"to": "b@a.example", "body": "x", "id": "fedcba98-7654-3210-fedc-ba9876543210"}"#,
+        "spool-contradiction"
+      ),
       (#"{"to": "b@a.example", "body": "x", "id": "../x"}"#, "spool-contradiction"),
       (#"{"to": "b@a.example", "body": "x", "priority": 2}"#, "spool-contradiction"),
       (#"{"to": "b@a.example", "body": "x", "priority": 9}"#, "spool-bad-value"),

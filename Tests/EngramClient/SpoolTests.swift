@@ -23,7 +23,8 @@ struct SpoolTests {
   // MARK: - Files
 
   private func name(_ number: Int, priority: Int = 2) -> String {
-    "p\(priority)_\(1_767_225_600_000 + number)_00000000-0000-4000-8000-\(String(1_000_000_000_000 + number).dropFirst()).json"
+    let digits = String(1_000_000_000_000 + number).dropFirst()
+    return "p\(priority)_\(1_767_225_600_000 + number)_00000000-0000-4000-8000-\(digits).json"
   }
 
   private func path(_ file: String, _ state: String = "pending") -> String { "\(spool)/\(state)/\(file)" }
@@ -71,12 +72,16 @@ struct SpoolTests {
     try write(name(3, priority: 1), message("low"))
     try write(name(2), message("second"))
     try write(name(1), message("first"))
-    try write(name(9, priority: 5), message("at once", more: #", "type": "TASK_REQUEST", "labels": {"a": "b"}"#))
+    try write(
+      name(9, priority: 5), message("at once", more: #", "type": "TASK_REQUEST", "labels": {"a": "b"}"#))
     let (summary, _) = try await run()
     #expect(summary.sent == 4 && summary.left == 0)
     let received = try await bob.receive()
-    #expect(received.map { String(decoding: $0.body, as: UTF8.self) } == ["at once", "first", "second", "low"])
-    #expect(received[0].type == "TASK_REQUEST" && received[0].priority == "CRITICAL" && received[0].labels == ["a": "b"])
+    #expect(
+      received.map { String(decoding: $0.body, as: UTF8.self) } == ["at once", "first", "second", "low"])
+    #expect(
+      received[0].type == "TASK_REQUEST" && received[0].priority == "CRITICAL"
+        && received[0].labels == ["a": "b"])
     #expect(received[1].messageID == "00000000000040008000000000000001", "the UUID is the message id")
     #expect(try files("pending").isEmpty && files("imported").count == 4)
 
@@ -158,7 +163,9 @@ struct SpoolTests {
       atPath: spool + "/pending", withDestinationPath: world.folder + "/elsewhere")
     let error = await #expect(throws: EngramError.self) { try await run() }
     #expect(error?.name == "spool-folder")
-    let none = await #expect(throws: EngramError.self) { try await alice.importSpool(world.folder + "/alice") }
+    let none = await #expect(throws: EngramError.self) {
+      try await alice.importSpool(world.folder + "/alice")
+    }
     #expect(none?.name == "spool-folder")
   }
 
@@ -225,7 +232,9 @@ struct SpoolTests {
     }
     #expect(try read("pending").body == binary)
     let incoming = try read("delivered")
-    #expect(incoming.body == Array("Grüße".utf8) && incoming.from == bob.address && incoming.direction == .incoming)
+    #expect(
+      incoming.body == Array("Grüße".utf8) && incoming.from == bob.address
+        && incoming.direction == .incoming)
 
     try await alice.acknowledge([received.envelopeID])
     let again = try await alice.exportSpool(out)

@@ -10,10 +10,13 @@ struct TemplateTests {
       name: "review",
       parameters: [
         .init(name: "repository", type: .string), .init(name: "pull", type: .integer),
-        .init(name: "files", type: .list, required: false), .init(name: "urgent", type: .boolean, required: false),
+        .init(name: "files", type: .list, required: false),
+        .init(name: "urgent", type: .boolean, required: false),
         .init(name: "load", type: .number, default: .number(0.5)),
       ],
-      body: "{{repository}}#{{pull}} at {{load}}{{#files}}\n- {{.}}{{/files}}{{#urgent}}!{{/urgent}}{{^urgent}}.{{/urgent}}",
+      body:
+        "{{repository}}#{{pull}} at {{load}}{{#files}}\n- {{.}}{{/files}}"
+        + "{{#urgent}}!{{/urgent}}{{^urgent}}.{{/urgent}}",
       type: "TASK_REQUEST", priority: "HIGH")
   }
 
@@ -45,7 +48,8 @@ struct TemplateTests {
     ]
     #expect(try review().rendered(all) == "acme/web#7 at 2.25\n- a.swift\n- b.swift!")
     let few: [String: TemplateValue] = ["repository": .string("acme/web"), "pull": .integer(7)]
-    #expect(try review().rendered(few) == "acme/web#7 at 0.5.", "defaults, and nothing where nothing is needed")
+    #expect(
+      try review().rendered(few) == "acme/web#7 at 0.5.", "defaults, and nothing where nothing is needed")
     #expect(try review().rendered(few.merging(["files": .list([])]) { $1 }) == "acme/web#7 at 0.5.")
     #expect(try review().rendered(few.merging(["load": .integer(3)]) { $1 }) == "acme/web#7 at 3.0.")
   }
@@ -84,10 +88,11 @@ struct TemplateTests {
     "a text that does more than fill declared holes is refused",
     arguments: [
       "{{y}}", "{{x.y}}", "{{.}}", "{{uppercased(x)}}", "{{> other}}", "{{< other}}{{/other}}",
-      "{{$ block}}{{/block}}", "{{=<% %>=}}", "{{%CONTENT_TYPE:TEXT}}", "{{>*x}}", "{{", "{{x", "{{{x}}", "{{}}",
+      "{{$ block}}{{/block}}", "{{=<% %>=}}", "{{%CONTENT_TYPE:TEXT}}", "{{>*x}}", "{{", "{{x", "{{{x}}",
+      "{{}}",
       "{{#x}}", "{{/x}}", "{{#x}}{{/y}}", "{{#x}}{{^x}}{{/x}}", "{{\u{301}y}}", "{{\u{301}> other}}",
     ])
-  func text(_ body: String) {
+  func badText(_ body: String) {
     let template = MessageTemplate(name: "t", parameters: [.init(name: "x", type: .string)], body: body)
     refuses("\(body)") { try template.validate() }
     refuses("\(body)") { _ = try template.rendered(["x": .string("1")]) }
@@ -114,7 +119,9 @@ struct TemplateTests {
         template.parameters += (0..<TemplateLimits.parametersMax).map { .init(name: "p\($0)", type: .string) }
       },
     ]
-    for template in bad { refuses("\(template.name) \(template.parameters.count)") { try template.validate() } }
+    for template in bad {
+      refuses("\(template.name) \(template.parameters.count)") { try template.validate() }
+    }
   }
 
   @Test("arguments of a command line are read as the declared types")
@@ -122,7 +129,8 @@ struct TemplateTests {
     let values = try review().values(fromArguments: ["repository=a=b", "pull=7", "files=x,y", "urgent=yes"])
     #expect(
       values == [
-        "repository": .string("a=b"), "pull": .integer(7), "files": .list(["x", "y"]), "urgent": .boolean(true),
+        "repository": .string("a=b"), "pull": .integer(7), "files": .list(["x", "y"]),
+        "urgent": .boolean(true),
       ])
     for bad in [["pull"], ["pull=seven"], ["urgent=maybe"], ["load=inf"], ["pull=1", "pull=2"]] {
       refuses("\(bad)") { _ = try review().values(fromArguments: bad) }

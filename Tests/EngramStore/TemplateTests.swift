@@ -50,7 +50,9 @@ struct TemplateTests {
     try insert(try row("a", 1), try row("b", 1))
     #expect(try store.read { try $0.template("a", version: 1) } == row("a", 1), "the control")
     try folder.raw { try $0.execute(sql: "UPDATE template SET document = x'61' WHERE name = 'a'") }
-    #expect(throws: StoreError.damaged(.template, row: 1)) { try store.read { try $0.template("a", version: 1) } }
+    #expect(throws: StoreError.damaged(.template, row: 1)) {
+      try store.read { try $0.template("a", version: 1) }
+    }
     #expect(try store.read { try $0.template("b", version: 1) } == row("b", 1))
   }
 }

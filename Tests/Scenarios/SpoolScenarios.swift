@@ -22,7 +22,8 @@ struct SpoolScenarios {
   }
 
   private func files(_ spool: String, _ state: String) throws -> [String] {
-    try FileManager.default.contentsOfDirectory(atPath: "\(spool)/\(state)").filter { !$0.hasPrefix(".") }.sorted()
+    try FileManager.default.contentsOfDirectory(atPath: "\(spool)/\(state)").filter { !$0.hasPrefix(".") }
+      .sorted()
   }
 
   private func read(_ spool: String, _ state: String, _ file: String) throws -> [String: any Sendable] {
@@ -107,7 +108,8 @@ struct SpoolScenarios {
     let sent = try await person.lines("outbox").count
     #expect(try files(spool, "imported").count == 2)
     for file in try files(spool, "imported") {
-      try FileManager.default.moveItem(atPath: "\(spool)/imported/\(file)", toPath: "\(spool)/pending/\(file)")
+      try FileManager.default.moveItem(
+        atPath: "\(spool)/imported/\(file)", toPath: "\(spool)/pending/\(file)")
     }
     let again = try await person.run("import", spool, "--json")
     let summary = try #require(try CommandLinePerson.parse(again.output).last)
@@ -136,7 +138,8 @@ struct SpoolScenarios {
     let foreign = try await put("mine", by: planner)
     #expect(foreign.exit == .code(4) || foreign.exit == .code(64))
     #expect(try await planner.lines("template", "list").map { $0["version"] as? Int } == [2])
-    #expect(try await planner.run("template", "show", "review", "--version", "1").expected().contains("Review"))
+    let shown = try await planner.run("template", "show", "review", "--template-version", "1").expected()
+    #expect(shown.contains("Review"))
 
     let values = ["--param", "what=a<b>", "--param", "pull=7"]
     let rendered = try await Program.client.run(
@@ -144,16 +147,20 @@ struct SpoolScenarios {
     ).expected()
     #expect(rendered == "Check a<b>#7 & say <yes>")
     let send = ["send", "--to", "worker@globex.example", "--template", "review", "--home", planner.home]
-    for bad in [["--param", "what=x"], values + ["--param", "colour=red"], ["--param", "what=x", "--param", "pull=x"]] {
+    for bad in [
+      ["--param", "what=x"], values + ["--param", "colour=red"], ["--param", "what=x", "--param", "pull=x"],
+    ] {
       let refused = try await Program.client.run(send + bad)
-      #expect(refused.exit == .code(64) && refused.errors.contains("template-invalid"), "\(bad): \(refused.errors)")
+      #expect(
+        refused.exit == .code(64) && refused.errors.contains("template-invalid"), "\(bad): \(refused.errors)")
     }
     #expect(try await planner.lines("outbox").isEmpty, "nothing was kept")
     _ = try await Program.client.run(send + values).expected()
     let old = try await Program.client.run(send + values + ["--template-version", "1", "--priority", "LOW"])
     _ = try old.expected()
     let received = try await worker.takeMail(count: 2)
-    #expect(Set(received.compactMap { $0["body"] as? String }) == ["Check a<b>#7 & say <yes>", "Review a<b>#7"])
+    #expect(
+      Set(received.compactMap { $0["body"] as? String }) == ["Check a<b>#7 & say <yes>", "Review a<b>#7"])
     #expect(received.allSatisfy { $0["type"] as? String == "TASK_REQUEST" })
     #expect(Set(received.compactMap { $0["priority"] as? String }) == ["HIGH", "LOW"])
   }

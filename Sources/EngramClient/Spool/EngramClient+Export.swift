@@ -10,8 +10,8 @@ public struct SpoolExportSummary: Sendable {
 }
 
 extension SpoolState {
-  /// Where a message in this state lies. What ended badly lies in `expired`, its document says how it ended; so
-  /// does one of which nobody knows any more how.
+  /// Where a message in this state lies. What ended badly lies in `expired`, its document says how it ended;
+  /// so does one of which nobody knows any more how.
   init(_ status: DeliveryStatus?) {
     self =
       switch status {
@@ -86,8 +86,8 @@ extension SpoolDocument {
     (state, envelope) = (message.state?.rawValue, message.envelopeID)
   }
 
-  /// Our own messages keep their id. Those of others get one from the envelope's hash: a sender could choose a
-  /// message id to replace somebody else's file.
+  /// Our own messages keep their id. Those of others get one from the envelope's hash: a sender could choose
+  /// a message id to replace somebody else's file.
   private static func identifier(_ message: HistoryMessage) -> MessageID? {
     message.isOwn
       ? bytes(hex: message.messageID).flatMap { MessageID($0) } : identifier(envelope: message.envelopeID)

@@ -25,8 +25,8 @@ public struct SpoolImportSummary: Sendable {
 }
 
 extension EngramClient {
-  /// Sends what waits in a spool's `pending` folder, urgent first, then old first. Bodies are sealed on the way
-  /// in. A file that cannot be taken is reported and stays where it is; the others are not affected.
+  /// Sends what waits in a spool's `pending` folder, urgent first, then old first. Bodies are sealed on the
+  /// way in. A file that cannot be taken is reported and stays where it is; the others are not affected.
   ///
   /// The UUID in a file's name is the message id, so a file that is met twice is sent once, whatever
   /// interrupted the first time.

@@ -20,7 +20,8 @@ extension EngramClient {
   ///
   /// - A file that appears in `pending` is sent; it moves to `delivered`, `processed` or `expired` as its
   ///   message does.
-  /// - A message for this device appears in `delivered`. Whoever moves its file to `processed` acknowledges it.
+  /// - A message for this device appears in `delivered`. Whoever moves its file to `processed` acknowledges
+  ///   it.
   ///
   /// Everything is derived from the folders and the home's own store, so it may be stopped at any moment.
   /// - Throws: `EngramError` when the folder cannot be used.

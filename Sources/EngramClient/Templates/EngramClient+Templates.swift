@@ -73,7 +73,8 @@ extension SharedTemplate {
       template = try JSONDecoder().decode(MessageTemplate.self, from: Data(form.document.utf8))
     } catch {
       throw EngramError(
-        .badInput, .templateInvalid, saying: "the stored template is not one that this version reads", hint: nil)
+        .badInput, .templateInvalid, saying: "the stored template is not one that this version reads",
+        hint: nil)
     }
     template.version = form.version
     // The node does not look inside; whoever renders it must not trust what others stored.

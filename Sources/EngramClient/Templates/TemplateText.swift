@@ -1,5 +1,5 @@
-/// The tags of a Mustache text, found and judged before the renderer sees it: what a template may do has to be
-/// known from its declaration.
+/// The tags of a Mustache text, found and judged before the renderer sees it: what a template may do has to
+/// be known from its declaration.
 struct TemplateText {
   enum Problem: Error, Equatable {
     /// A tag that is not closed, or a section that ends before it began.
