@@ -29,7 +29,7 @@ extension EngramClient {
       let blocked = await core.sealQueued()
       let now = core.nowMs()
       var known = try await knownMessages(
-        messages.compactMap { $0.options.messageID.flatMap { try? MessageID(checking: $0) } })
+        messages.compactMap { $0.options.messageID.flatMap { try? messageNamed($0) } })
       var drafts: [Draft?] = []
       var fresh: [Draft] = []
       var early: [Int: EngramError] = [:]
@@ -181,13 +181,11 @@ extension ClientSnapshot {
   }
 }
 
-extension MessageID {
-  fileprivate init(checking text: String) throws {
-    guard let id = bytes(hex: text).flatMap({ MessageID($0) }) else {
-      throw EngramError(.badInput, name: "bad-message-id", "a message id has 32 hexadecimal digits")
-    }
-    self = id
+private func messageNamed(_ text: String) throws -> MessageID {
+  guard let id = bytes(hex: text).flatMap({ MessageID($0) }) else {
+    throw EngramError(.badInput, name: "bad-message-id", "a message id has 32 hexadecimal digits")
   }
+  return id
 }
 
 /// What `submit` could not read from the outbox afterwards.
@@ -321,7 +319,7 @@ extension Draft {
       parent = bytes(hex: text).flatMap { EnvelopeID($0) }
       guard parent != nil else { throw bad("bad-reply-to", "an envelope id has 64 hexadecimal digits") }
     }
-    let named = try options.messageID.map { try MessageID(checking: $0) }
+    let named = try options.messageID.map { try messageNamed($0) }
     guard let id = named ?? MessageID(randomBytes(16)) else { throw bad("internal", "no message id") }
     self.init(
       messageID: id, recipients: recipients, type: type, priority: priority, thread: thread, parent: parent,

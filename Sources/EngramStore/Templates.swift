@@ -25,7 +25,7 @@ extension StoreSnapshot {
       ORDER BY version DESC LIMIT 1
       """
     return try first(
-      sql, [.text(name), .integer(version.map(Int64.init))], .template, key: 1, StoreSnapshot.templateRow)
+      sql, [.text(name), .integer(version.map { Int64($0) })], .template, key: 1, StoreSnapshot.templateRow)
   }
 
   /// The newest version of each template after a name, by name.

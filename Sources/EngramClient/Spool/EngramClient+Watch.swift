@@ -44,6 +44,8 @@ struct SpoolWatch {
   private let report: @Sendable (SpoolEvent) -> Void
   /// Received and not acknowledged: file name to envelope.
   private var open: [String: String] = [:]
+  /// Received, and not in a file yet.
+  private var unwritten: [ReceivedMessage] = []
   /// What was last said about a file of `pending`.
   private var said: [String: SpoolFileReport.Outcome] = [:]
 
@@ -79,28 +81,33 @@ struct SpoolWatch {
     said = now
   }
 
-  /// Messages for us. Written first, and only then remembered: a file that could not be written comes again
-  /// with the next start.
+  /// Messages for us. What cannot be written now is written in a later round, or after the next start.
   private mutating func fetch() async throws {
-    for message in try await client.receive(max: SpoolLimits.batchMax, waitSeconds: 0) {
-      guard let id = SpoolDocument.identifier(envelope: message.envelopeID),
-        let priority = Priority(name: message.priority)
-      else { continue }
-      var document = SpoolDocument(
-        id: id, to: message.to, priority: priority, createdMs: message.createdMs,
-        body: message.body)
-      (document.direction, document.from) = (.incoming, message.from)
-      (document.type, document.contentType) = (message.type, message.contentType)
-      (document.thread, document.replyTo) = (message.thread, message.replyTo)
-      document.expiresMs = message.expiresMs
-      (document.labels, document.envelope) = (message.labels, message.envelopeID)
-      document.state = DeliveryStatus.delivered.rawValue
-      let file = document.name.text
-      let isNew = !SpoolState.allCases.contains { folder.contains(file, in: $0.rawValue) }
-      if isNew { try folder.write(document.encoded(), as: file, in: SpoolState.delivered.rawValue) }
-      open[file] = message.envelopeID
-      if isNew { report(.arrived(file: file, from: message.from)) }
+    if unwritten.isEmpty { unwritten = try await client.receive(max: SpoolLimits.batchMax, waitSeconds: 0) }
+    while let message = unwritten.first {
+      try place(message)
+      unwritten.removeFirst()
     }
+  }
+
+  private mutating func place(_ message: ReceivedMessage) throws(SpoolProblem) {
+    guard let id = SpoolDocument.identifier(envelope: message.envelopeID),
+      let priority = Priority(name: message.priority)
+    else { return }
+    var document = SpoolDocument(
+      id: id, to: message.to, priority: priority, createdMs: message.createdMs,
+      body: message.body)
+    (document.direction, document.from) = (.incoming, message.from)
+    (document.type, document.contentType) = (message.type, message.contentType)
+    (document.thread, document.replyTo) = (message.thread, message.replyTo)
+    document.expiresMs = message.expiresMs
+    (document.labels, document.envelope) = (message.labels, message.envelopeID)
+    document.state = DeliveryStatus.delivered.rawValue
+    let file = document.name.text
+    let isNew = !SpoolState.allCases.contains { folder.contains(file, in: $0.rawValue) }
+    if isNew { try folder.write(document.encoded(), as: file, in: SpoolState.delivered.rawValue) }
+    open[file] = message.envelopeID
+    if isNew { report(.arrived(file: file, from: message.from)) }
   }
 
   private mutating func acknowledge() async throws {

@@ -84,7 +84,7 @@ final class SpoolFolder: Sendable {
   func read(_ name: String, in state: String) throws(SpoolProblem) -> [UInt8] {
     // Without O_NONBLOCK a FIFO would hang us.
     let file = openat(try folder(state), name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
-    guard file >= 0 else { throw errno == ELOOP ? .notAFile : .unreadable(errno) }
+    guard file >= 0 else { throw errno == ELOOP ? SpoolProblem.notAFile : SpoolProblem.unreadable(errno) }
     defer { close(file) }
     var info = stat()
     guard fstat(file, &info) == 0 else { throw .unreadable(errno) }
@@ -111,7 +111,7 @@ final class SpoolFolder: Sendable {
 
   /// Whole or not at all: written under a hidden name, made durable, then renamed.
   func write(_ bytes: [UInt8], as name: String, in state: String) throws(SpoolProblem) {
-    let folder = try folder(state)
+    let folder = try self.folder(state)
     let hidden = ".\(name).new"
     // What an interrupted run left, or somebody put there.
     unlinkat(folder, hidden, 0)

@@ -47,7 +47,7 @@ struct SpoolName: Equatable, Comparable, Sendable {
   static func messageID(_ text: some StringProtocol) -> MessageID? {
     let groups = text.split(separator: "-", omittingEmptySubsequences: false).map(\.count)
     guard groups == [8, 4, 4, 4, 12] || groups == [32] else { return nil }
-    return bytes(hex: text.filter { $0 != "-" }.lowercased()).flatMap { MessageID($0) }
+    return bytes(hex: String(text.filter { $0 != "-" }).lowercased()).flatMap { MessageID($0) }
   }
 
   /// Digits below this are seconds: as milliseconds they would be before 1973.
