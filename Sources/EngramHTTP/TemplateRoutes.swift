@@ -1,6 +1,7 @@
 import EngramCore
 import EngramNode
 import FoundationEssentials
+import HTTPTypes
 import Hummingbird
 import HummingbirdCore
 

@@ -45,7 +45,7 @@ extension StoreSnapshot {
 
   private static func templateRow(_ fields: Fields) throws(StoreError) -> TemplateRow {
     let document = try fields.bytes(4)
-    guard try fields.bytes(5) == checkSum(document) else { throw fields.damaged }
+    guard try fields.identifier(5, as: CheckSum.self) == checkSum(document) else { throw fields.damaged }
     return TemplateRow(
       name: try fields.text(0), version: try fields.count(1), author: try fields.address(2),
       createdMs: try fields.ordered(3), document: document)
@@ -59,7 +59,7 @@ extension StoreTransaction {
       "INSERT INTO template (\(templateColumns)) VALUES (?, ?, ?, ?, ?, ?)",
       [
         .text(row.name), .integer(row.version), .text(row.author.text), .ordered(row.createdMs),
-        .bytes(row.document), .bytes(checkSum(row.document)),
+        .bytes(row.document), .bytes(checkSum(row.document).bytes),
       ])
   }
 }
