@@ -20,18 +20,18 @@ struct TemplateTests {
       type: "TASK_REQUEST", priority: "HIGH")
   }
 
-  private func text(_ body: String, _ values: [String: TemplateValue] = [:]) throws -> String {
-    let parameters = values.keys.sorted().map { name in
-      MessageTemplate.Parameter(
-        name: name,
-        type: switch values[name] {
-        case .list: .list
-        case .boolean: .boolean
-        case .integer: .integer
-        case .number: .number
-        case .string, nil: .string
-        })
+  private func kind(of value: TemplateValue) -> MessageTemplate.Parameter.Kind {
+    switch value {
+    case .list: .list
+    case .boolean: .boolean
+    case .integer: .integer
+    case .number: .number
+    case .string: .string
     }
+  }
+
+  private func text(_ body: String, _ values: [String: TemplateValue] = [:]) throws -> String {
+    let parameters = values.map { MessageTemplate.Parameter(name: $0.key, type: kind(of: $0.value)) }
     return try MessageTemplate(name: "t", parameters: parameters, body: body).rendered(values)
   }
 
