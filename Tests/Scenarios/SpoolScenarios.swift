@@ -68,7 +68,7 @@ struct SpoolScenarios {
     let watch = try ChildProcess(
       Program.client.path, ["watch", incoming, "--interval", "50", "--home", worker.home],
       log: folder.file("watch"))
-    let hasArrived = try await eventually { (try? files(incoming, "delivered").count) == 2 }
+    let hasArrived = await eventually { (try? files(incoming, "delivered").count) == 2 }
     #expect(hasArrived)
     for file in try files(incoming, "delivered") {
       try FileManager.default.moveItem(
