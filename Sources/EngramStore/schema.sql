@@ -18,7 +18,9 @@ CREATE TABLE client (
   list_version INTEGER NOT NULL,
   home INTEGER NOT NULL,
   disabled INTEGER NOT NULL CHECK (disabled IN (0, 1)),
-  created_ms INTEGER NOT NULL
+  created_ms INTEGER NOT NULL,
+  -- 0: each device has its own mailbox, 1: all share the work queue.
+  mode INTEGER NOT NULL DEFAULT 0 CHECK (mode IN (0, 1))
 ) STRICT;
 
 CREATE INDEX client_of_home ON client (home);
@@ -82,21 +84,38 @@ CREATE TABLE body (
 CREATE TABLE delivery (
   mailbox INTEGER NOT NULL REFERENCES mailbox (id),
   seq INTEGER NOT NULL CHECK (seq >= 1),
-  slot INTEGER NOT NULL CHECK (slot >= 0),
   message INTEGER NOT NULL REFERENCES message (seq),
-  PRIMARY KEY (mailbox, seq, slot)
+  slots BLOB NOT NULL CHECK (length(slots) >= 2),
+  rank INTEGER,
+  hold_ms INTEGER NOT NULL CHECK (hold_ms >= 0),
+  attempt INTEGER NOT NULL,
+  kids BLOB,
+  history BLOB,
+  PRIMARY KEY (mailbox, seq),
+  CHECK (rank IS NULL OR hold_ms = 0)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX delivery_of_message ON delivery (message);
+
+CREATE INDEX delivery_ready ON delivery (mailbox, rank, seq) WHERE rank IS NOT NULL;
+
+CREATE INDEX delivery_held ON delivery (hold_ms) WHERE hold_ms > 0;
 
 CREATE TABLE notice (
   mailbox INTEGER NOT NULL REFERENCES mailbox (id),
   seq INTEGER NOT NULL CHECK (seq >= 1),
   written_ms INTEGER NOT NULL,
   bytes BLOB NOT NULL,
-  check_sum BLOB NOT NULL CHECK (length(check_sum) = 16),
+  check_sum BLOB NOT NULL CHECK (length(check_sum) = 16), kind INTEGER NOT NULL DEFAULT 3,
   PRIMARY KEY (mailbox, seq)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE audit (
+  seq INTEGER PRIMARY KEY,
+  at_ms INTEGER NOT NULL,
+  count INTEGER NOT NULL CHECK (count > 0),
+  leaves BLOB NOT NULL
+) STRICT;
 
 CREATE TABLE link (
   peer INTEGER PRIMARY KEY REFERENCES mailbox (id),
@@ -107,3 +126,43 @@ CREATE TABLE link (
   receipts_in_through INTEGER NOT NULL,
   acked_through INTEGER NOT NULL
 ) STRICT;
+
+CREATE TABLE subscription (
+  node TEXT NOT NULL,
+  pattern TEXT NOT NULL,
+  address TEXT NOT NULL,
+  head TEXT NOT NULL,
+  client_node TEXT NOT NULL,
+  kid BLOB NOT NULL CHECK (length(kid) = 16),
+  since_ms INTEGER NOT NULL,
+  PRIMARY KEY (node, pattern, address)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX subscription_by_head ON subscription (node, head, address);
+
+CREATE INDEX subscription_of_client ON subscription (address);
+
+CREATE INDEX subscription_of_node ON subscription (client_node);
+
+CREATE TABLE retain (
+  node TEXT NOT NULL,
+  topic TEXT NOT NULL,
+  address TEXT NOT NULL,
+  head TEXT NOT NULL,
+  client_node TEXT NOT NULL,
+  PRIMARY KEY (node, topic, address)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX retain_of_client ON retain (address);
+
+CREATE INDEX retain_of_node ON retain (client_node);
+
+CREATE TABLE template (
+  name TEXT NOT NULL,
+  version INTEGER NOT NULL CHECK (version >= 1),
+  author TEXT NOT NULL,
+  created_ms INTEGER NOT NULL,
+  document BLOB NOT NULL,
+  check_sum BLOB NOT NULL CHECK (length(check_sum) = 16),
+  PRIMARY KEY (name, version)
+) STRICT, WITHOUT ROWID;
