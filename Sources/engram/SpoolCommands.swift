@@ -151,7 +151,8 @@ struct SpoolExportForm: Encodable {
 
   var text: String {
     let missing = withoutBody == 0 ? "" : "  without body, not written: \(withoutBody)"
-    return "pending: \(pending)  delivered: \(delivered)  processed: \(processed)  expired: \(expired)\(missing)\n"
+    let open = "pending: \(pending)  delivered: \(delivered)"
+    return "\(open)  processed: \(processed)  expired: \(expired)\(missing)\n"
   }
 }
 

@@ -37,7 +37,8 @@ struct SpoolFileTests {
     arguments: [
       "", "p3.json", "p0_1_U.json", "p6_1_U.json", "p３_1_U.json", "P3_1_U.json", "p33_1_U.json", "3_1_U.json",
       "p3__U.json", "p3_-1_U.json", "p3_+1_U.json", "p3_1e3_U.json", "p3_9999999999999999_U.json",
-      "p3_20261301T000000Z_U.json", "p3_20260101T250000Z_U.json", "p3_20260101_U.json", "p3_1_.json",
+      "p3_20261301T000000Z_U.json", "p3_20260101T250000Z_U.json", "p3_20260101T006000Z_U.json",
+      "p3_20260101T_U.json", "p3_1_.json",
       "p3_1_../../etc/passwd.json", "p3_1_01234567.json", "p3_1_U", "p3_1_U.json.tmp", "p3_1_U_2.json",
       "p3_1_0123456789abcdef0123456789abcde.json", "p3_1_0123456-789ab-cdef-0123-456789abcdef.json",
     ])

@@ -94,7 +94,10 @@ final class SpoolFolder: Sendable {
     var bytes = [UInt8](repeating: 0, count: Int(info.st_size) + 1)
     var count = 0
     while count < bytes.count {
-      let read = bytes.withUnsafeMutableBytes { Glibc.read(file, $0.baseAddress! + count, $0.count - count) }
+      let read = bytes.withUnsafeMutableBytes { all in
+        let rest = UnsafeMutableRawBufferPointer(rebasing: all[count...])
+        return Glibc.read(file, rest.baseAddress, rest.count)
+      }
       guard read >= 0 else { throw .unreadable(errno) }
       if read == 0 { break }
       count += read
@@ -120,7 +123,10 @@ final class SpoolFolder: Sendable {
     var written = 0
     var failure: Int32 = 0
     while written < bytes.count, failure == 0 {
-      let count = bytes.withUnsafeBytes { Glibc.write(file, $0.baseAddress! + written, $0.count - written) }
+      let count = bytes.withUnsafeBytes { all in
+        let rest = UnsafeRawBufferPointer(rebasing: all[written...])
+        return Glibc.write(file, rest.baseAddress, rest.count)
+      }
       if count < 0 { failure = errno } else { written += count }
     }
     if failure == 0, fsync(file) != 0 { failure = errno }

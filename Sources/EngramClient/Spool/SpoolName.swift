@@ -75,6 +75,11 @@ struct SpoolName: Equatable, Comparable, Sendable {
       areDigits(halves.joined())
     else { return nil }
     let (day, time) = (Array(halves[0]), Array(halves[1]))
+    // The parser would take hour 25 for the next day.
+    let bounds = [24, 60, 60]
+    for (index, bound) in bounds.enumerated() {
+      guard let value = Int(String(time[index * 2..<index * 2 + 2])), value < bound else { return nil }
+    }
     let iso =
       "\(String(day[0..<4]))-\(String(day[4..<6]))-\(String(day[6..<8]))"
       + "T\(String(time[0..<2])):\(String(time[2..<4])):\(String(time[4..<6]))Z"

@@ -1,5 +1,5 @@
-/// A message with holes: named, versioned, with typed parameters. Rendered on the client, before sealing, so no
-/// node ever sees what the holes were filled with. The text is Mustache (https://mustache.github.io,
+/// A message with holes: named, versioned, with typed parameters. Rendered on the client, before sealing, so
+/// no node ever sees what the holes were filled with. The text is Mustache (https://mustache.github.io,
 /// specification 1.4) without partials, inheritance, lambdas and changes of delimiters.
 public struct MessageTemplate: Codable, Sendable, Equatable {
   public struct Parameter: Codable, Sendable, Equatable {
