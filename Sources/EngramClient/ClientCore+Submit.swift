@@ -81,6 +81,8 @@ extension ClientCore {
       for (draft, devices) in batch {
         // Another process of this home may have sealed it meanwhile.
         if wereQueued, try rows.queued(draft.messageID) == nil { continue }
+        // And of two that send under the same id at once, one does.
+        if try rows.outbox(draft.messageID) != nil { continue }
         do {
           try rows.sealAndKeep(draft, for: devices, from: address, device: device, &chains, nowMs: now)
         } catch let error as SealError {

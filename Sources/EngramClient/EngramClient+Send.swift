@@ -28,21 +28,31 @@ extension EngramClient {
       await core.maintainIfDue()
       let blocked = await core.sealQueued()
       let now = core.nowMs()
+      var known = try await knownMessages(
+        messages.compactMap { $0.options.messageID.flatMap { try? messageNamed($0) } })
       var drafts: [Draft?] = []
+      var fresh: [Draft] = []
       var early: [Int: EngramError] = [:]
+      var outcomes = known.compactMapValues(\.unsealed)
       for (index, message) in messages.enumerated() {
         do {
-          let draft = try Draft(message, nowMs: now)
-          let isThreadChosen = message.options.thread != nil
-          drafts.append(
-            draft.parent == nil
-              ? draft : try await core.read { try $0.place(draft, isThreadChosen: isThreadChosen) })
+          var draft = try Draft(message, nowMs: now)
+          if case .past = known[draft.messageID] { throw EngramError(.badInput, .messageIDReused) }
+          if known[draft.messageID] == nil {
+            if draft.parent != nil {
+              let (unplaced, isThreadChosen) = (draft, message.options.thread != nil)
+              draft = try await core.read { try $0.place(unplaced, isThreadChosen: isThreadChosen) }
+            }
+            fresh.append(draft)
+            known[draft.messageID] = .sealed(nil)
+          }
+          drafts.append(draft)
         } catch {
           drafts.append(nil)
           early[index] = EngramError(error)
         }
       }
-      let outcomes = try await core.submit(drafts.compactMap { $0 }, behind: blocked)
+      outcomes.merge(try await core.submit(fresh, behind: blocked)) { $1 }
       return try await results(drafts, early, outcomes)
     }
   }
@@ -119,6 +129,63 @@ extension EngramClient {
       }
     }
   }
+}
+
+/// A message id that was given to this home before.
+enum KnownMessage: Sendable {
+  /// It was sealed; the error with which the home node refused it, if it did.
+  case sealed(EngramError?)
+  /// It waits for keys, or waited too long for them.
+  case queued(SubmitOutcome)
+  /// Kept in the history only: what became of it is forgotten.
+  case past
+
+  var unsealed: SubmitOutcome? {
+    if case .queued(let outcome) = self { outcome } else { nil }
+  }
+
+  /// Why it went nowhere and never will.
+  var refusal: EngramError? {
+    switch self {
+    case .sealed(let error): error
+    case .queued(.refused(let error)): error
+    case .queued, .past: nil
+    }
+  }
+}
+
+extension EngramClient {
+  /// Those of these messages that were handed to `send` before.
+  func knownMessages(_ ids: [MessageID]) async throws -> [MessageID: KnownMessage] {
+    guard !ids.isEmpty else { return [:] }
+    return try await publicly {
+      try await core.read { rows in
+        var known: [MessageID: KnownMessage] = [:]
+        for id in ids { known[id] = try rows.known(id) }
+        return known
+      }
+    }
+  }
+}
+
+extension ClientSnapshot {
+  fileprivate func known(_ id: MessageID) throws -> KnownMessage? {
+    if let row = try outbox(id) {
+      return .sealed(row.state == .refused ? EngramError(refusal: row.code) : nil)
+    }
+    if let row = try queued(id) {
+      let error = EngramError(refusal: row.code)
+      return .queued(row.code == .expired ? .refused(error) : .queued(error))
+    }
+    return try messages(id).contains { $0.isOwn } ? .past : nil
+  }
+}
+
+private func messageNamed(_ text: String) throws -> MessageID {
+  guard let id = bytes(hex: text).flatMap({ MessageID($0) }) else {
+    throw EngramError(.badInput, name: "bad-message-id", "a message id has 32 hexadecimal digits")
+  }
+  return id
 }
 
 /// What `submit` could not read from the outbox afterwards.
@@ -252,7 +319,8 @@ extension Draft {
       parent = bytes(hex: text).flatMap { EnvelopeID($0) }
       guard parent != nil else { throw bad("bad-reply-to", "an envelope id has 64 hexadecimal digits") }
     }
-    guard let id = MessageID(randomBytes(16)) else { throw bad("internal", "no message id") }
+    let named = try options.messageID.map { try messageNamed($0) }
+    guard let id = named ?? MessageID(randomBytes(16)) else { throw bad("internal", "no message id") }
     self.init(
       messageID: id, recipients: recipients, type: type, priority: priority, thread: thread, parent: parent,
       createdMs: nowMs, expiresMs: nowMs + ttl.partialValue, notBeforeMs: notBefore,

@@ -102,6 +102,11 @@ extension EngramClient {
 
   /// Everything of the message but its recipients, checked as for `send`.
   private func template(_ body: [UInt8], _ contentType: String, _ options: SendOptions) throws -> Draft {
+    guard options.messageID == nil else {
+      throw EngramError(
+        .badInput, name: "bad-message-id",
+        "a message for many is several messages, each with an id of its own")
+    }
     // A message to oneself is the shortest one that is complete.
     var draft = try Draft(
       OutgoingMessage(to: [address], body: body, contentType: contentType, options: options),

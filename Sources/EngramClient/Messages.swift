@@ -23,6 +23,11 @@ public struct SendOptions: Sendable {
   /// the length of the compressed body tells about the rest.
   public var compress = false
 
+  /// Names the message, 32 hexadecimal digits; nil draws one. The same id again sends nothing and returns
+  /// what became of it, so a program that does not know whether it came that far may ask again. Only where
+  /// there is one message: `publish` and `broadcast` seal several and refuse it.
+  public var messageID: String?
+
   public init() {}
 }
 

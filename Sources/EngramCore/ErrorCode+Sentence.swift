@@ -51,6 +51,7 @@ extension ErrorCode {
     .topicInvalid: "a topic is words of a-z 0-9 _ - joined by dots, at most 255 bytes",
     .wildcardPublish: "a message is published under one topic, not under a pattern",
     .parentInvalid: "the message that this answers belongs to another conversation, or is not known",
+    .templateInvalid: "the template is not one, or the values are not what it asks for",
     .notCancellable: "the message was handed out already, or is done",
     .deadLettered: "the message is a dead letter",
     .rejected: "the recipient's application rejected the message",

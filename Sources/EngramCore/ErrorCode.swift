@@ -50,6 +50,7 @@ package enum ErrorCode: UInt16, CaseIterable, Error, Sendable {
   case topicInvalid = 413
   case wildcardPublish = 414
   case parentInvalid = 415
+  case templateInvalid = 416
   case notCancellable = 417
   case deadLettered = 418
   case rejected = 419

@@ -13,6 +13,7 @@ func apiRouter(_ edge: Edge) -> Router<APIContext> {
   addIdentityRoutes(to: api, edge)
   addTopicRoutes(to: api, edge)
   addPresenceRoutes(to: api, edge)
+  addTemplateRoutes(to: api, edge)
   let agent = api.group("agents/:id")
   addKeyRoutes(to: agent, edge)
   addMessageRoutes(to: agent, edge)

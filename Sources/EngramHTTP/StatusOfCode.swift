@@ -8,7 +8,7 @@ extension ErrorCode {
     switch self {
     case .none: .ok
     case .malformed, .unknownSuite, .unknownValue, .criticalExtension, .nonCanonical, .trailingBytes,
-      .slotPattern, .stubRefused, .topicInvalid, .unsealedBody, .wildcardPublish:
+      .slotPattern, .stubRefused, .templateInvalid, .topicInvalid, .unsealedBody, .wildcardPublish:
       .badRequest
     case .tooLarge: .contentTooLarge
     case .unsupportedMedia: .unsupportedMediaType

@@ -8,6 +8,7 @@ enum Schema {
     migrator.registerMigration("1 identities") { try $0.execute(sql: identities) }
     migrator.registerMigration("2 mail") { try $0.execute(sql: mail) }
     migrator.registerMigration("topics") { try $0.execute(sql: topics) }
+    migrator.registerMigration("templates") { try $0.execute(sql: templates) }
     return migrator
   }
 
@@ -184,5 +185,18 @@ enum Schema {
 
     -- kind: that of the mailbox item, 3 receipts, 5 a notice of the node.
     ALTER TABLE notice ADD COLUMN kind INTEGER NOT NULL DEFAULT 3;
+    """
+
+  private static let templates = """
+    -- check_sum is over the document. A row never changes.
+    CREATE TABLE template (
+      name TEXT NOT NULL,
+      version INTEGER NOT NULL CHECK (version >= 1),
+      author TEXT NOT NULL,
+      created_ms INTEGER NOT NULL,
+      document BLOB NOT NULL,
+      check_sum BLOB NOT NULL CHECK (length(check_sum) = 16),
+      PRIMARY KEY (name, version)
+    ) STRICT, WITHOUT ROWID;
     """
 }

@@ -3,8 +3,8 @@ internal import GRDB
 
 /// The tables whose rows carry a check sum or a decoded structure.
 package enum StoreTable: String, Sendable {
-  case audit, client, delivery, device, invite, link, mailbox, message, meta, notice, prekey, retain,
-    subscription
+  case audit, client, delivery, device, invite, link, mailbox, message, meta, notice, prekey, retain
+  case subscription, template
   case tokenUse = "token_use"
 }
 

@@ -156,3 +156,13 @@ CREATE TABLE retain (
 CREATE INDEX retain_of_client ON retain (address);
 
 CREATE INDEX retain_of_node ON retain (client_node);
+
+CREATE TABLE template (
+  name TEXT NOT NULL,
+  version INTEGER NOT NULL CHECK (version >= 1),
+  author TEXT NOT NULL,
+  created_ms INTEGER NOT NULL,
+  document BLOB NOT NULL,
+  check_sum BLOB NOT NULL CHECK (length(check_sum) = 16),
+  PRIMARY KEY (name, version)
+) STRICT, WITHOUT ROWID;

@@ -12,9 +12,9 @@ struct MessageOptions: ParsableArguments {
   var file: String?
 
   @Option(
-    help: ArgumentHelp("LOW, NORMAL, HIGH, URGENT or CRITICAL.", valueName: "priority"),
+    help: ArgumentHelp("LOW, NORMAL, HIGH, URGENT or CRITICAL (default: NORMAL).", valueName: "priority"),
     completion: .list(Priority.allCases.map(\.name)))
-  var priority = "NORMAL"
+  var priority: String?
 
   @Option(help: ArgumentHelp("How long it may wait: 90s, 15m, 12h, 7d; at most 30d.", valueName: "time"))
   var ttl = TimeSpan(seconds: 7 * 24 * 3_600)
@@ -53,7 +53,8 @@ struct MessageOptions: ParsableArguments {
 
   func sendOptions() -> SendOptions {
     var options = SendOptions()
-    (options.priority, options.ttlSeconds, options.compress) = (priority, ttl.seconds, compress)
+    (options.ttlSeconds, options.compress) = (ttl.seconds, compress)
+    if let priority { options.priority = priority }
     options.notBeforeMs = notBefore?.ms
     for label in label { options.labels[label.key] = label.value ?? "" }
     return options

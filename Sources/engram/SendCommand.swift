@@ -19,6 +19,7 @@ struct SendCommand: AsyncParsableCommand {
         make report | engram send --to boss@acme.example --priority HIGH --wait-processed
         engram send --to ops@acme.example --not-before +8h --label project=apollo --text "good morning"
         engram send --broadcast --text "the node restarts at noon"
+        engram send --to worker@globex.example --template review --param repository=acme/web --param pull=7
       """)
 
   @Option(help: ArgumentHelp("A recipient; repeat it for more.", valueName: "address"))
@@ -28,9 +29,10 @@ struct SendCommand: AsyncParsableCommand {
   var broadcast = false
 
   @Option(
-    help: ArgumentHelp("DIRECT, TASK_REQUEST, TASK_RESULT, QUERY, RESPONSE, …", valueName: "type"),
+    help: ArgumentHelp(
+      "DIRECT, TASK_REQUEST, TASK_RESULT, QUERY, RESPONSE, … (default: DIRECT).", valueName: "type"),
     completion: .list(MessageType.allCases.map(\.name)))
-  var type = "DIRECT"
+  var type: String?
 
   @Option(help: ArgumentHelp("The conversation it belongs to, 32 hexadecimal digits.", valueName: "id"))
   var thread: String?
@@ -38,36 +40,51 @@ struct SendCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("The envelope id of the message that it answers.", valueName: "id"))
   var replyTo: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Names the message, 32 hexadecimal digits; the same id again sends nothing and shows its state.",
+      valueName: "id"))
+  var messageID: String?
+
   @Flag(help: "Wait until every recipient's device has processed it.")
   var waitProcessed = false
 
   @Option(help: ArgumentHelp("How long --wait-processed waits.", valueName: "time"))
   var timeout = TimeSpan(seconds: 60)
 
+  @OptionGroup var template: TemplateOptions
   @OptionGroup var message: MessageOptions
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
     guard broadcast || !to.isEmpty else { throw ValidationError("a message needs a recipient: --to ADDRESS") }
-    guard !broadcast || (to.isEmpty && replyTo == nil && !waitProcessed) else {
-      throw ValidationError("--broadcast goes without --to, --reply-to and --wait-processed")
+    guard !broadcast || (to.isEmpty && replyTo == nil && messageID == nil && !waitProcessed) else {
+      throw ValidationError("--broadcast goes without --to, --reply-to, --message-id and --wait-processed")
+    }
+    guard template.template == nil || (message.text == nil && message.file == nil) else {
+      throw ValidationError("--template goes without --text and --file")
     }
   }
 
   func run() async throws {
-    let body = try message.readBody()
     var options = message.sendOptions()
-    (options.type, options.thread, options.replyTo) = (type, thread, replyTo)
-    if broadcast, type == "DIRECT" { options.type = SendOptions.broadcast.type }
-    let asked = options
+    (options.thread, options.replyTo, options.messageID) = (thread, replyTo, messageID)
+    if broadcast { options.type = SendOptions.broadcast.type }
+    let given = options
+    let plainBody = template.template == nil ? try message.readBody() : []
     let status = try await common.withClient { client in
+      var (options, body, contentType) = (given, plainBody, message.effectiveContentType)
+      if let filled = try await template.filled(by: client) {
+        options.type = filled.template.type ?? options.type
+        options.priority = message.priority ?? filled.template.priority ?? options.priority
+        (body, contentType) = (filled.body, message.contentType ?? filled.template.contentType)
+      }
+      options.type = type ?? options.type
       if broadcast {
         return try showPublished(
-          try await client.broadcast(body: body, contentType: message.effectiveContentType, options: asked),
-          common)
+          try await client.broadcast(body: body, contentType: contentType, options: options), common)
       }
-      let sent = try await client.send(
-        to: to, body: body, contentType: message.effectiveContentType, options: asked)
+      let sent = try await client.send(to: to, body: body, contentType: contentType, options: options)
       var isProcessed: Bool?
       var receipts = sent.receipts
       if waitProcessed, sent.state == .accepted {

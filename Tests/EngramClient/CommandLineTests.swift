@@ -42,7 +42,7 @@ struct CommandLineTests {
     arguments: [
       "init", "send", "reply", "inbox", "search", "history", "outbox", "status", "cancel", "receipts",
       "verify", "gaps", "trust", "directory", "alarms", "whoami",
-      "agents", "heartbeat",
+      "agents", "heartbeat", "import", "export", "watch",
     ])
   func help(_ command: String) throws {
     let all = try engram(["--help"])
@@ -50,6 +50,14 @@ struct CommandLineTests {
     let one = try engram([command, "--help"])
     #expect(one.status == 0 && one.out.contains("engram \(command) ") && one.out.contains("Example"))
     #expect(one.out.contains("--home") && one.out.contains("--json"))
+  }
+
+  @Test("help on templates teaches by example", arguments: ["put", "list", "show", "render"])
+  func templateHelp(_ command: String) throws {
+    let all = try engram(["template", "--help"])
+    #expect(all.status == 0 && all.out.contains("  \(command) ") && all.out.contains("--param"))
+    let one = try engram(["template", command, "--help"])
+    #expect(one.status == 0 && one.out.contains("Example") && one.out.contains("--home"))
   }
 
   @Test(
