@@ -42,7 +42,7 @@ struct CommandLineTests {
     arguments: [
       "init", "send", "reply", "inbox", "search", "history", "outbox", "status", "cancel", "receipts",
       "verify", "gaps", "trust", "directory", "alarms", "whoami",
-      "agents", "heartbeat",
+      "agents", "heartbeat", "queue", "work",
     ])
   func help(_ command: String) throws {
     let all = try engram(["--help"])
