@@ -49,7 +49,7 @@ final class CommandRunner: Sendable {
   private let sparesOutput: Bool
   private let running = Mutex(Running())
 
-  init(_ command: [String], home: String, sparesOutput: Bool) throws {
+  init(_ command: [String], home: String, sparesOutput: Bool) {
     (self.command, self.home, self.sparesOutput) = (command, home, sparesOutput)
   }
 

@@ -74,62 +74,79 @@ struct WorkCommand: AsyncParsableCommand {
   }
 
   func run() async throws {
-    let runner = try CommandRunner(command, home: common.homePath, sparesOutput: common.json)
+    let runner = CommandRunner(command, home: common.homePath, sparesOutput: common.json)
+    let bench = WorkBench(runner: runner, retryAfterSeconds: retryAfter?.seconds, json: common.json)
+    let graceSeconds = grace.seconds
     try await common.withClient { client in
       let work = try client.consume(
         prefetch: prefetch, visibilitySeconds: visibility.map { Int($0.seconds) },
         countsDisconnects: countDisconnects)
-      let counts = WorkCounts()
       let signals = StopSignals {
         Task {
           await work.stop()
-          try? await Task.sleep(for: .seconds(grace.seconds))
+          try? await Task.sleep(for: .seconds(graceSeconds))
           runner.stopAll()
         }
       }
       defer { signals.cancel() }
       do {
-        try await withThrowingDiscardingTaskGroup { group in
-          var taken = 0
-          for try await item in work {
-            taken += 1
-            if taken == max { await work.stop() }
-            group.addTask {
-              do { try await process(item, runner, counts) } catch {
-                await work.stop()
-                throw error
-              }
-            }
-          }
-        }
+        try await bench.run(work, max: max)
       } catch {
-        runner.stopAll()
         await work.close()
         throw error
       }
       await work.close()
-      if !common.json { Terminal.note(await counts.sentence) }
+      if !common.json { Terminal.note(await bench.counts.sentence) }
+    }
+  }
+}
+
+/// Where messages meet the command.
+private struct WorkBench: Sendable {
+  let runner: CommandRunner
+  let retryAfterSeconds: UInt64?
+  let json: Bool
+  let counts = WorkCounts()
+
+  /// Until the stream ends, `max` messages were taken, or something is wrong here.
+  func run(_ work: WorkStream, max: Int?) async throws {
+    do {
+      try await withThrowingDiscardingTaskGroup { group in
+        var taken = 0
+        for try await item in work {
+          taken += 1
+          if taken == max { await work.stop() }
+          group.addTask {
+            do { try await process(item) } catch {
+              await work.stop()
+              throw error
+            }
+          }
+        }
+      }
+    } catch {
+      runner.stopAll()
+      throw error
     }
   }
 
-  private func process(_ item: WorkItem, _ runner: CommandRunner, _ counts: WorkCounts) async throws {
+  private func process(_ item: WorkItem) async throws {
     guard let ended = try await runner.run(item) else { return }
     var verdict = ended.verdict
     do {
       switch verdict {
       case .ack: try await item.ack()
       case .reject: try await item.reject()
-      case .nack, .lost:
-        let delay = ended.wasStopped ? 0 : retryAfter.map { Double($0.seconds) }
-        try await item.nack(delaySeconds: delay)
+      case .lost, .nack:
+        try await item.nack(delaySeconds: ended.wasStopped ? 0 : retryAfterSeconds.map { Double($0) })
       }
     } catch let error as EngramError where error.kind == .refused {
       // Somebody else's by now, or past its time: what this command did does not count.
       verdict = .lost
-      if !common.json { report(ErrorForm(error)) }
+      if !json { report(ErrorForm(error)) }
     }
     await counts.add(verdict)
-    if common.json {
+    if json {
       try Terminal.write(jsonLine(WorkForm(item, ended, verdict)))
     } else if verdict != .ack {
       Terminal.note(
@@ -180,7 +197,7 @@ struct WorkForm: Encodable {
 }
 
 /// SIGTERM and SIGINT: the first asks to stop, the second ends the process.
-final class StopSignals: Sendable {
+final class StopSignals {
   private let sources: [any DispatchSourceSignal]
 
   init(_ onFirst: @escaping @Sendable () -> Void) {
