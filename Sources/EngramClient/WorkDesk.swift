@@ -73,21 +73,26 @@ actor WorkDesk {
     guard holds[id] != nil else { throw EngramError(.refused, .notLeased) }
     let inbound = Inbound(
       account: core.account, device: core.device, credentials: core.credentials, nowMs: core.nowMs())
-    let receipt = try await core.commit { rows -> [UInt8]? in
-      guard let row = try rows.unfinished(id) else { return try rows.inboxState(id)?.receipt }
+    let word = try await core.commit { rows -> (receipt: [UInt8], isOurs: Bool)? in
+      guard let row = try rows.unfinished(id) else {
+        return try rows.inboxState(id)?.receipt.map { ($0, false) }
+      }
       let receipt = inbound.sign(state, code, id, row.sender, row.senderKid, row.messageID)
-      return try rows.completeLeased(id, receipt: receipt)?.receipt
+      try rows.completeLeased(id, receipt: receipt)
+      return (receipt, true)
     }
-    guard let receipt else { throw EngramError(.local, .notFound) }
+    guard let (receipt, isOurs) = word else { throw EngramError(.local, .notFound) }
     do {
-      try await settle(id, .ack(receipt: receipt))
+      let outcome = try await settle(id, .ack(receipt: receipt))
+      // Another consumer of this home has ended it, and the node knows: then it was that one's, not ours.
+      guard outcome == .accepted || isOurs else { throw EngramError(refusal: .leaseLost) }
       try await core.commit { try $0.settleLeased(id, receipt: receipt) }
     } catch let error as EngramError where error.kind == .unreachable {
       // Kept: the node is told when it offers the message again, or with what else is left over.
       holds[id] = nil
     } catch {
       holds[id] = nil
-      try await core.commit { try $0.revokeLeased(id, receipt: receipt) }
+      if isOurs { try await core.commit { try $0.revokeLeased(id, receipt: receipt) } }
       throw error
     }
   }
@@ -96,7 +101,7 @@ actor WorkDesk {
   /// next offer.
   func giveUp(_ id: EnvelopeID, _ verb: Settlement.Verb) async throws {
     guard holds[id] != nil else { throw EngramError(.refused, .notLeased) }
-    do { try await settle(id, verb) } catch let error as EngramError where error.kind == .unreachable {
+    do { _ = try await settle(id, verb) } catch let error as EngramError where error.kind == .unreachable {
       holds[id] = nil
       if isPolled { throw error }
       // Of messages that went elsewhere nothing more is heard.
@@ -126,7 +131,8 @@ actor WorkDesk {
   }
 
   /// Tells the node, and again if it says "later" or the message came under a new token meanwhile.
-  private func settle(_ id: EnvelopeID, _ verb: Settlement.Verb) async throws {
+  /// - Returns: accepted or duplicate.
+  private func settle(_ id: EnvelopeID, _ verb: Settlement.Verb) async throws -> DeliveryOutcome {
     var waitMs = WorkLimits.retryMs
     for turn in 1... {
       guard let hold = holds[id] else { throw EngramError(.refused, .notLeased) }
@@ -135,7 +141,7 @@ actor WorkDesk {
         let outcome = try await transmit([Settlement(seq: hold.seq, token: hold.token, verb)])[0]
         guard !outcome.isTaken else {
           holds[id] = nil
-          return
+          return outcome.outcome
         }
         failure = EngramError(refusal: outcome.code)
         if outcome.outcome == .later { failure = EngramError(.unreachable, outcome.code) }

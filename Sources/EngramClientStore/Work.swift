@@ -27,12 +27,10 @@ extension ClientTransaction {
 
   /// Keeps the device's word about a leased message, unless there is one already. The body stays until the
   /// node has the word: it may refuse it.
-  /// - Returns: the word that counts, and where the message is; nil when there is no such message.
-  package func completeLeased(_ id: EnvelopeID, receipt: [UInt8]) throws -> InboxState? {
+  package func completeLeased(_ id: EnvelopeID, receipt: [UInt8]) throws {
     try execute(
       "UPDATE inbox SET receipt = ? WHERE envelope_id = ? AND receipt IS NULL",
       [.bytes(receipt), .bytes(id.bytes)])
-    return try inboxState(id)
   }
 
   /// The node did not take the word: whoever is given the message next has it anew.

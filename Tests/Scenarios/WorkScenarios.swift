@@ -161,6 +161,34 @@ struct WorkScenarios {
     #expect(queue["waiting"] as? Int == 1, "it is still there")
   }
 
+  @Test("a worker that stood still finds its lease lost: its word does not count, the other's does")
+  func stale() async throws {
+    let acme = try await Organisation.running("acme.example")
+    let boss = try await CommandLinePerson("boss", of: acme)
+    let agent = try await CommandLinePerson("agent", of: acme)
+    let folder = acme.directory
+    let sent = try #require(
+      try await boss.lines("send", "--to", "agent@acme.example", "--text", "task").first)
+    let message = try #require(sent["message_id"] as? String)
+    let script = """
+      echo $ENGRAM_TOKEN >> \(folder.file("tokens"))
+      while test $ENGRAM_ATTEMPT = 1 && ! test -e \(folder.file("gate")); do sleep 0.1; done
+      """
+    let slow = try worker(agent, ["--visibility", "1s"], script, log: folder.file("slow"))
+    #expect(await eventually { done(folder.file("tokens")).count == 1 }, "\(slow.errors)")
+    slow.send(SIGSTOP)
+    let quick = try worker(agent, ["--max", "1"], script, log: folder.file("quick"))
+    #expect(await quick.end() == .code(0), "\(quick.errors)")
+    #expect(lines(quick, "ack") == 1 && quick.output.contains("\"attempt\":2"))
+    try Data().write(to: URL(fileURLWithPath: folder.file("gate")))
+    slow.send(SIGCONT)
+    #expect(await eventually { lines(slow, "lost") == 1 }, "\(slow.output) \(slow.errors)")
+    await stop(slow)
+    let tokens = done(folder.file("tokens"))
+    #expect(tokens.count == 2 && tokens[1] > tokens[0], "what a fenced resource would go by")
+    #expect(try await eventually { try await state(of: message, boss) == "processed" })
+  }
+
   @Test("a worker that is asked to end lets its command finish, and gives back the rest")
   func graceful() async throws {
     let acme = try await Organisation.running("acme.example")
