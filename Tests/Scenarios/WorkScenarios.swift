@@ -47,7 +47,7 @@ struct WorkScenarios {
     let boss = try await CommandLinePerson("boss", of: acme)
     let agent = try await CommandLinePerson("agent", of: globex)
     let folder = globex.directory
-    let script = "cat >> \(folder.file("done")); echo >> \(folder.file("done"))"
+    let script = "echo $(cat) >> \(folder.file("done"))"
     let workers = try ["one", "two"].map {
       try worker(agent, ["--prefetch", "4"], script, log: folder.file($0))
     }
@@ -74,18 +74,19 @@ struct WorkScenarios {
     let boss = try await CommandLinePerson("boss", of: acme)
     let agent = try await CommandLinePerson("agent", of: acme)
     let folder = acme.directory
+    _ = try await agent.run("queue", "mode", "one").expected()
     let (begun, ready) = (folder.file("begun"), folder.file("done"))
     // Takes tasks and never finishes one; its commands end when it does.
     let doomed = try worker(
       agent, ["--prefetch", "8"],
-      "cat >> \(begun); echo >> \(begun); while kill -0 $PPID 2>/dev/null; do sleep 0.1; done",
+      "echo $(cat) >> \(begun); while kill -0 $PPID 2>/dev/null; do sleep 0.1; done",
       log: folder.file("doomed"))
     try await send(Self.tasks, from: boss, to: "agent@acme.example")
     #expect(await eventually { done(begun).count >= 8 }, "\(doomed.errors)")
     let held = try #require(try await agent.lines("queue").first)
     #expect(held["leased"] as? Int == 8, "the control: it has them in hand")
     let heir = try worker(
-      agent, ["--prefetch", "4"], "cat >> \(ready); echo >> \(ready)", log: folder.file("heir"))
+      agent, ["--prefetch", "4"], "echo $(cat) >> \(ready)", log: folder.file("heir"))
     #expect(await eventually { done(ready).count >= Self.tasks - 8 })
     #expect(Set(done(ready)).isDisjoint(with: done(begun)), "what the first one has is nobody else's")
     doomed.send(SIGKILL)
@@ -155,7 +156,7 @@ struct WorkScenarios {
     #expect(await child.end() == .code(0), "\(child.errors)")
     #expect(lines(child, "ack") == 2 && lines(child, "reject") == 1 && lines(child, "nack") == 1)
     _ = try await boss.run("send", "--to", "agent@acme.example", "--text", "more").expected()
-    let missing = try await agent.run("work", "--", "/nowhere/command")
+    let missing = try await Program.client.run(["work", "--home", agent.home, "--", "/nowhere/command"])
     #expect(missing.exit == .code(64) && missing.errors.contains("/nowhere/command"))
     let queue = try #require(try await agent.lines("queue", "show").first)
     #expect(queue["waiting"] as? Int == 1, "it is still there")
