@@ -1,5 +1,6 @@
 internal import EngramClientStore
 internal import EngramCore
+internal import Synchronization
 
 /// What waits for an agent at its node, and how its devices share it.
 public struct QueueReport: Sendable, Equatable {

@@ -1,5 +1,6 @@
 internal import EngramClientStore
 internal import EngramCore
+internal import EngramCrypto
 
 /// A leased message for the application.
 struct WorkOffer: Sendable {
