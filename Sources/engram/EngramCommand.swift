@@ -37,7 +37,7 @@ struct EngramCommand: AsyncParsableCommand {
       InitCommand.self, SendCommand.self, ReplyCommand.self, InboxCommand.self, ThreadCommand.self,
       SearchCommand.self, HistoryCommand.self, OutboxCommand.self, StatusCommand.self, CancelCommand.self,
       ReceiptsCommand.self, VerifyCommand.self, TopicCommand.self, AgentsCommand.self, HeartbeatCommand.self,
-      WorkCommand.self, QueueCommand.self, GapsCommand.self, TrustCommand.self, DirectoryCommand.self,
+      GapsCommand.self, TrustCommand.self, DirectoryCommand.self,
       AlarmsCommand.self, WhoamiCommand.self,
     ])
 

@@ -42,7 +42,7 @@ struct CommandLineTests {
     arguments: [
       "init", "send", "reply", "inbox", "search", "history", "outbox", "status", "cancel", "receipts",
       "verify", "gaps", "trust", "directory", "alarms", "whoami",
-      "agents", "heartbeat", "work",
+      "agents", "heartbeat",
     ])
   func help(_ command: String) throws {
     let all = try engram(["--help"])
@@ -52,7 +52,9 @@ struct CommandLineTests {
     #expect(one.out.contains("--home") && one.out.contains("--json"))
   }
 
-  @Test("help on queues teaches by example, and the shell completes options", arguments: ["show", "mode"])
+  @Test(
+    "help on queues teaches by example, and the shell completes options",
+    .disabled("the command is not offered yet"), arguments: ["show", "mode"])
   func queueHelp(_ command: String) throws {
     let all = try engram(["queue", "--help"])
     #expect(all.status == 0 && all.out.contains("  \(command) ") && all.out.contains("queue mode one"))
@@ -63,7 +65,9 @@ struct CommandLineTests {
     #expect(script.out.contains("--prefetch") && script.out.contains("--retry-after"))
   }
 
-  @Test("work without a command, or with impossible bounds, is a usage error")
+  @Test(
+    "work without a command, or with impossible bounds, is a usage error",
+    .disabled("the command is not offered yet"))
   func workUsage() throws {
     for words in [
       ["work"], ["work", "--prefetch", "0", "--", "true"], ["work", "--prefetch", "1001", "--", "true"],

@@ -3,7 +3,9 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite("work queues through running nodes, by command line", .serialized, .timeLimit(.minutes(5)))
+@Suite(
+  "work queues through running nodes, by command line", .disabled("the command is not offered yet"),
+  .serialized, .timeLimit(.minutes(5)))
 struct WorkScenarios {
   private static let tasks = 200
 
