@@ -16,9 +16,20 @@ struct InboundResult: Sendable {
   var stored = 0
   /// Control messages that were followed.
   var controls = 0
+  /// Why the last of them was held.
+  var heldCode = ErrorCode.none
+  /// Leased messages for the application, in the node's order.
+  var offers: [WorkOffer] = []
+  /// What this device has to say at once about leased ones.
+  var answers: [WorkAnswer] = []
   var highestSeq: UInt64 = 0
   /// The node told something that is to be looked after.
   var hasNews = false
+
+  mutating func hold(_ code: ErrorCode) {
+    held += 1
+    heldCode = code
+  }
 }
 
 /// The recipient's path of a message, one transaction per batch:
@@ -42,6 +53,10 @@ struct Inbound {
   let device: SigningKey
   let credentials: CredentialCache
   let nowMs: UInt64
+  /// False where other devices take messages of the same chain: then what is missing here is with them.
+  var raisesGaps = true
+  /// The item at hand came under a lease.
+  var isLeased = false
   private var judge: ReceiptJudge
   private var senders: [Kid: KnownSender] = [:]
   private var chains: [Kid: KnownChain] = [:]
@@ -76,8 +91,7 @@ struct Inbound {
         senders.removeAll()
       case .envelope: try admit(item, purgedThroughMs: account.purgedThroughMs, in: rows, &result)
       case .receipt: try apply(item, in: rows, &result)
-      // Leases go to consumers.
-      case .leased: break
+      case .leased: try admitLeased(item, purgedThroughMs: account.purgedThroughMs, in: rows, &result)
       case .notice: try hear(item, in: rows, &result)
       }
     }
@@ -111,7 +125,7 @@ struct Inbound {
 
   // MARK: 2 to 8. Envelopes
 
-  private mutating func admit(
+  mutating func admit(
     _ item: MailboxItem, purgedThroughMs: UInt64, in rows: ClientTransaction, _ result: inout InboundResult
   ) throws {
     let envelope: UnverifiedEnvelope
@@ -120,7 +134,7 @@ struct Inbound {
     } catch {
       // Without a header there is nothing to sign a receipt about.
       try rows.raise(.unopened, error.code, address: account.address.node.text, nowMs: nowMs)
-      result.held += 1
+      result.hold(error.code)
       return
     }
     let header = envelope.header
@@ -130,10 +144,10 @@ struct Inbound {
     case .held(let code):
       try rows.raise(
         .unopened, code, address: header.sender.text, kid: header.senderKid, envelope: id, nowMs: nowMs)
-      result.held += 1
+      result.hold(code)
     case .identityChanged(let offered):
       try rows.note(.identityChanged(offered: offered), about: header.sender, nowMs: nowMs)
-      result.held += 1
+      result.hold(.identityChanged)
     case .refused(let code):
       // Nobody is known to have said this, so it must not use up the message id of somebody who may.
       try refuse(header, id, item.seq, code, remember: false, in: rows, &result)
@@ -162,6 +176,8 @@ struct Inbound {
     if let receipt = known.receipt {
       result.acks.append(MailboxAck(seq: seq, receipt: receipt))
       result.settles.append((id, seq))
+    } else if !isLeased {
+      try rows.unmarkLeased(id)
     }
     return true
   }
@@ -245,6 +261,7 @@ struct Inbound {
     var chain = try chain(from: header.senderKid, in: rows)
     switch try judgePlace(message, after: chain.head, in: rows) {
     case .inOrder: break
+    case .gap where !raisesGaps: break
     case .gap(let missing):
       isAfterGap = true
       chain.hasGap = true

@@ -19,6 +19,14 @@ actor LiveLink {
     try await request(count: envelopes.count) { .send(request: $0, envelopes: envelopes.map { $0[...] }) }
   }
 
+  func settle(_ settlements: [Settlement]) async throws -> [ItemOutcome] {
+    try await request(count: settlements.count) { .settle(request: $0, settlements: settlements) }
+  }
+
+  func consume(_ request: ConsumeRequest) async throws {
+    try await socket.send(RealtimeFrame.consume(request).encoded())
+  }
+
   func grant(_ credit: Int) async throws {
     guard credit > 0 else { return }
     try await socket.send(RealtimeFrame.credit(UInt32(credit)).encoded())

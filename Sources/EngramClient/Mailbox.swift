@@ -93,7 +93,9 @@ extension ClientCore {
     let seqs = acks.map(\.seq)
     do {
       let outcomes = try await transmit(acks)
-      let done = Set(zip(seqs, outcomes).filter { $0.1.outcome != .later }.map(\.0))
+      // A message that is in a consumer's hands may come back, and its receipt be wanted again.
+      let done = Set(
+        zip(seqs, outcomes).filter { $0.1.outcome != .later && $0.1.code != .leaseLost }.map(\.0))
       let settled = envelopes.filter { done.contains($0.seq) }
       if !settled.isEmpty { try await commit { try $0.settle(settled) } }
     } catch {

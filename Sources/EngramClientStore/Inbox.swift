@@ -43,16 +43,25 @@ extension ClientSnapshot {
     ) { try $0.id32(0) }
   }
 
-  /// Messages that the application has not acknowledged, in order of arrival.
+  /// Messages that the application has not acknowledged, in order of arrival. What is leased belongs to
+  /// consumers.
   package func unacknowledged(after row: Int64, limit: Int) throws -> [InboxRow] {
+    try received(
+      """
+      WHERE i.row > ? AND i.receipt IS NULL
+        AND NOT EXISTS (SELECT 1 FROM leased AS l WHERE l.envelope_id = i.envelope_id)
+      ORDER BY i.row LIMIT ?
+      """, [.number(row), .number(limit)])
+  }
+
+  /// Rows of the inbox with what was in them, those that `condition` says (`i` is the inbox).
+  func received(_ condition: String, _ arguments: [Argument]) throws -> [InboxRow] {
     try all(
       """
       SELECT i.row, i.envelope_id, i.sender, i.sender_kid, i.message_id, i.thread, i.parent, i.type,
         i.priority, i.created_ms, i.received_ms, i.after_gap, h.head, h.content
       FROM inbox AS i JOIN history AS h ON h.envelope_id = i.envelope_id
-      WHERE i.row > ? AND i.receipt IS NULL ORDER BY i.row LIMIT ?
-      """,
-      [.number(row), .number(limit)]
+      """ + " " + condition, arguments
     ) { c in
       let id: EnvelopeID = try c.id32(1)
       return InboxRow(

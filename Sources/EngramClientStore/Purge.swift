@@ -31,10 +31,15 @@ extension ClientTransaction {
   /// retention, secrets of old prekeys, and all but the newest alarms.
   package func purge(nowMs: UInt64) throws {
     let horizon = nowMs > Limits.dedupeGraceMs ? nowMs - Limits.dedupeGraceMs : 0
+    // Nobody will be given these again: dead letters, and what went to another device.
+    try execute(
+      "UPDATE inbox SET settled = 1 WHERE expires_ms <= ? AND envelope_id IN (SELECT envelope_id FROM leased)",
+      [.number(horizon)])
     let expired = try first(
       "SELECT ifnull(max(expires_ms), 0) FROM inbox WHERE settled = 1 AND expires_ms <= ?", [.number(horizon)]
     ) { try $0.number(0) }
     try execute("DELETE FROM inbox WHERE settled = 1 AND expires_ms <= ?", [.number(horizon)])
+    try execute("DELETE FROM leased WHERE envelope_id NOT IN (SELECT envelope_id FROM inbox)")
     try execute(
       "UPDATE account SET purged_through_ms = max(purged_through_ms, ?)", [.number(expired ?? 0)])
     try execute(

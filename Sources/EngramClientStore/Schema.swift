@@ -14,6 +14,9 @@ enum Schema {
     migrator.registerMigration("topics") { db in
       try db.execute(sql: topics)
     }
+    migrator.registerMigration("work") { db in
+      try db.execute(sql: work)
+    }
     return migrator
   }
 
@@ -205,6 +208,14 @@ enum Schema {
       topic TEXT NOT NULL,
       address TEXT NOT NULL,
       PRIMARY KEY (topic, address)
+    ) STRICT, WITHOUT ROWID;
+    """
+
+  /// Messages that came under a lease and are not done with: they belong to whoever works on them, not to
+  /// readers.
+  private static let work = """
+    CREATE TABLE leased (
+      envelope_id BLOB PRIMARY KEY CHECK (length(envelope_id) = 32)
     ) STRICT, WITHOUT ROWID;
     """
 }

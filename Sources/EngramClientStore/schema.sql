@@ -108,6 +108,9 @@ CREATE TABLE inbox (
   settled INTEGER NOT NULL DEFAULT 0 CHECK (settled IN (0, 1)),
   UNIQUE (sender, sender_kid, message_id)
 ) STRICT;
+CREATE TABLE leased (
+  envelope_id BLOB PRIMARY KEY CHECK (length(envelope_id) = 32)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE node_pin (
   name TEXT PRIMARY KEY,
   node_id BLOB NOT NULL CHECK (length(node_id) = 32),

@@ -337,6 +337,8 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
   private func end(_ code: ErrorCode, _ close: WebSocketErrorCode) {
     guard !isClosing, let context else { return }
     isClosing = true
+    // What our own end interrupts is nobody's failure.
+    if code == .shuttingDown { feed?.consumer?.cancel(isOrderly: true) }
     edge.metrics.realtimeClosedByUs.add()
     write(.problem(code))
     var reason = ByteBuffer()
@@ -350,6 +352,7 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
   }
 
   private func closeReceived(_ frame: WebSocketFrame) {
+    feed?.consumer?.cancel(isOrderly: true)
     if !isClosing {
       isClosing = true
       var data = frame.payload

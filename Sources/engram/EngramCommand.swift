@@ -37,8 +37,9 @@ struct EngramCommand: AsyncParsableCommand {
       InitCommand.self, SendCommand.self, ReplyCommand.self, InboxCommand.self, ThreadCommand.self,
       SearchCommand.self, HistoryCommand.self, OutboxCommand.self, StatusCommand.self, CancelCommand.self,
       ReceiptsCommand.self, VerifyCommand.self, TopicCommand.self, AgentsCommand.self, HeartbeatCommand.self,
-      GapsCommand.self, TemplateCommand.self, ImportCommand.self, ExportCommand.self, WatchCommand.self,
-      TrustCommand.self, DirectoryCommand.self, AlarmsCommand.self, WhoamiCommand.self,
+      WorkCommand.self, QueueCommand.self, GapsCommand.self, TemplateCommand.self, ImportCommand.self,
+      ExportCommand.self, WatchCommand.self, TrustCommand.self, DirectoryCommand.self, AlarmsCommand.self,
+      WhoamiCommand.self,
     ])
 
   static func main() async {

@@ -42,7 +42,7 @@ struct CommandLineTests {
     arguments: [
       "init", "send", "reply", "inbox", "search", "history", "outbox", "status", "cancel", "receipts",
       "verify", "gaps", "trust", "directory", "alarms", "whoami",
-      "agents", "heartbeat", "import", "export", "watch",
+      "agents", "heartbeat", "import", "export", "watch", "work",
     ])
   func help(_ command: String) throws {
     let all = try engram(["--help"])
@@ -58,6 +58,25 @@ struct CommandLineTests {
     #expect(all.status == 0 && all.out.contains("  \(command) ") && all.out.contains("--param"))
     let one = try engram(["template", command, "--help"])
     #expect(one.status == 0 && one.out.contains("Example") && one.out.contains("--home"))
+  }
+
+  @Test("help on queues teaches by example, and the shell completes options", arguments: ["show", "mode"])
+  func queueHelp(_ command: String) throws {
+    let all = try engram(["queue", "--help"])
+    #expect(all.status == 0 && all.out.contains("  \(command) ") && all.out.contains("queue mode one"))
+    let one = try engram(["queue", command, "--help"])
+    #expect(one.status == 0 && one.out.contains("Example") && one.out.contains("--json"))
+    #expect(try engram(["queue", "mode", "all"]).status == 64)
+    let script = try engram(["--generate-completion-script", "bash"])
+    #expect(script.out.contains("--prefetch") && script.out.contains("--retry-after"))
+  }
+
+  @Test("work without a command, or with impossible bounds, is a usage error")
+  func workUsage() throws {
+    for words in [
+      ["work"], ["work", "--prefetch", "0", "--", "true"], ["work", "--prefetch", "1001", "--", "true"],
+      ["work", "--visibility", "13h", "--", "true"], ["work", "--max", "0", "--", "true"],
+    ] { #expect(try engram(words).status == 64, "\(words)") }
   }
 
   @Test(

@@ -21,6 +21,7 @@ final class FakeNode: Sendable {
     var lastSeq: [Kid: UInt64] = [:]
     var accepted: [MessageID: EnvelopeID] = [:]
     var live: [Kid: LiveSession] = [:]
+    var lastSession = 0
     var peers: [NodeName: FakeNode] = [:]
     /// No request arrives.
     var isReachable = true
@@ -36,13 +37,18 @@ final class FakeNode: Sendable {
     var topics = FakeTopics()
     /// Calls every device list stale.
     var refusesLists = false
+    /// Leases, and how agents share what comes.
+    var work = FakeWork()
     /// What every envelope is refused with.
     var refusal: ErrorCode?
   }
 
   struct LiveSession {
+    let number: Int
     var credit = 0
     var cursor: UInt64 = 0
+    /// Set by `consume`: envelopes come as leases from then on.
+    var prefetch: Int?
     var continuation: AsyncStream<[UInt8]>.Continuation
   }
 
@@ -106,7 +112,10 @@ final class FakeNode: Sendable {
     case ("POST", let parts) where parts.last == "messages":
       guard let batch = try? splitBatch(request.body[...]) else { return problem(400, .malformed) }
       return NodeReply(status: 200, body: ItemOutcome.encode(batch.map { accept(Array($0)) }))
-    case ("GET", let parts) where parts.last == "messages": return items(request)
+    case ("GET", let parts) where parts.last == "messages":
+      return request.path.contains("lease=") ? lease(request) : items(request)
+    case (let method, let parts) where parts.last == "queue": return queue(method, request)
+    case ("POST", let parts) where parts.last == "settle": return settle(request)
     case ("DELETE", let parts) where parts.count == 4 && parts[2] == "messages":
       return cancel(parts[3], request)
     case ("POST", let parts) where parts.last == "ack":
@@ -272,13 +281,18 @@ final class FakeNode: Sendable {
     let query = request.path.split(separator: "?")[1].split(separator: "&").map { $0.split(separator: "=") }
     let after = query.first { $0[0] == "after" }.flatMap { UInt64($0[1]) } ?? 0
     let found = state.withLock { state in
-      (state.boxes[kid] ?? []).filter { $0.kind == .certificate || $0.seq > after }
+      (state.boxes[kid] ?? []).filter {
+        $0.kind == .certificate || $0.seq > after && !state.work.isLeased(kid, $0.seq)
+      }
     }
     guard found.contains(where: { $0.kind != .certificate }) else { return NodeReply(status: 204, body: []) }
     return NodeReply(status: 200, body: MailboxItem.encode(found))
   }
 
-  private func acknowledge(_ ack: MailboxAck, _ kid: Kid) -> ItemOutcome {
+  func acknowledge(_ ack: MailboxAck, _ kid: Kid, underLease: Bool = false) -> ItemOutcome {
+    if !underLease, state.withLock({ $0.work.isLeased(kid, ack.seq) }) {
+      return ItemOutcome(.refused, code: .leaseLost)
+    }
     let item = state.withLock { state -> MailboxItem? in
       guard let index = state.boxes[kid]?.firstIndex(where: { $0.seq == ack.seq && $0.kind != .certificate })
       else { return nil }
@@ -298,11 +312,18 @@ final class FakeNode: Sendable {
     guard state.withLock({ $0.isReachable }) else { throw Self.unreachable }
     guard let kid = kid(of: request) else { return .declined(problem(401, .sessionExpired)) }
     let (stream, continuation) = AsyncStream.makeStream(of: [UInt8].self)
-    state.withLock { $0.live[kid] = LiveSession(continuation: continuation) }
+    let number = state.withLock { state in
+      state.lastSession += 1
+      state.live[kid] = LiveSession(number: state.lastSession, continuation: continuation)
+      return state.lastSession
+    }
     return .open(
       RealtimeSocket(
         send: { bytes in try self.received(bytes, kid) }, messages: stream,
-        close: { continuation.finish() }))
+        close: {
+          continuation.finish()
+          self.end(number, of: kid)
+        }))
   }
 
   private func received(_ bytes: [UInt8], _ kid: Kid) throws {
@@ -318,16 +339,27 @@ final class FakeNode: Sendable {
       reply = .outcomes(request: request, acks.map { acknowledge($0, kid) })
     case .send(let request, let envelopes):
       reply = .outcomes(request: request, envelopes.map { accept(Array($0)) })
-    case .consume, .items, .outcomes, .problem, .settle: reply = nil
+    case .consume(let request):
+      state.withLock { state in
+        state.live[kid]?.prefetch = Int(request.prefetch)
+        Self.push(kid, &state)
+      }
+      reply = nil
+    case .settle(let request, let settlements):
+      return settle(request, settlements, kid)
+    case .items, .outcomes, .problem: reply = nil
     }
     guard let reply else { return }
     state.withLock { state in _ = state.live[kid]?.continuation.yield(reply.encoded()) }
   }
 
-  private static func push(_ kid: Kid, _ state: inout State) {
+  static func push(_ kid: Kid, _ state: inout State) {
     guard var session = state.live[kid] else { return }
     var items: [MailboxItem] = []
-    for item in state.boxes[kid] ?? [] {
+    if let prefetch = session.prefetch {
+      items = state.work.lease(state.boxes[kid] ?? [], kid, inHandMax: prefetch, byConnection: true)
+    }
+    for item in state.boxes[kid] ?? [] where session.prefetch == nil || item.kind == .receipt {
       if item.kind == .certificate {
         items.append(item)
       } else if item.seq > session.cursor, session.credit > 0 {
@@ -349,6 +381,7 @@ final class FakeNode: Sendable {
       }
       for session in state.live.values { session.continuation.finish() }
       state.live = [:]
+      state.work.endConnections()
     }
   }
 

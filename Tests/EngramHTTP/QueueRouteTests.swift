@@ -155,6 +155,28 @@ struct QueueRouteTests {
     }
   }
 
+  @Test(
+    "a connection that breaks fails what it held, if it asked for that; one that takes leave does not",
+    arguments: [true, false])
+  func goodbyes(_ isOrderly: Bool) async throws {
+    try await withEdge { edge in
+      let bench = try await Bench(edge)
+      try await bench.post()
+      let socket = try await RawWebSocket.open(edge, bench.bob.address, bearer: bench.bearer)
+      try await socket.send(.consume(ConsumeRequest(prefetch: 1, countsDisconnects: true)))
+      guard case .items = try await socket.realtime() else { throw RawError.malformed }
+      if isOrderly { try await socket.send(opcode: 8, [0x03, 0xe8]) } else { socket.connection.cut() }
+      // A failure rests before it comes again; what is no failure is there at once.
+      try await eventually("it comes again") {
+        edge.clock.advance(ms: isOrderly ? 0 : 100)
+        let work = try await bench.lease()
+        guard let first = work.first else { return false }
+        #expect(first.lease.attempt == (isOrderly ? 1 : 2))
+        return true
+      }
+    }
+  }
+
   @Test("receipts still come to a connection that consumes, within its credit")
   func receiptsBesideWork() async throws {
     try await withEdge { edge in

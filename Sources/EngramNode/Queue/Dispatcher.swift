@@ -55,10 +55,10 @@ final class Dispatcher: Sendable {
   }
 
   /// - Returns: leases whose end counts as a failure and has to be written.
-  func leave(_ mailbox: Int64, _ id: ConsumerID) -> [Lease] {
+  func leave(_ mailbox: Int64, _ id: ConsumerID, isOrderly: Bool = false) -> [Lease] {
     let (closing, bells) = state.withLock { state in
       state.bells[id] = nil
-      let closing = state.queues[mailbox]?.remove(id) ?? []
+      let closing = state.queues[mailbox]?.remove(id, isOrderly: isOrderly) ?? []
       let bells = dispatch(mailbox, &state)
       forgetIfIdle(mailbox, &state)
       return (closing, bells)

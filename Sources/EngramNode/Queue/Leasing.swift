@@ -182,10 +182,12 @@ package final class Consumer: Sendable {
     return []
   }
 
-  package func cancel() {
+  /// - Parameter isOrderly: one side said goodbye; without that, what it holds may count as failed attempts.
+  package func cancel(isOrderly: Bool = false) {
     guard !isGone.isSet else { return }
     isGone.isSet = true
-    node.endLeases(node.dispatcher.leave(mailbox, id), in: mailbox, code: .leaseLost)
+    let ending = node.dispatcher.leave(mailbox, id, isOrderly: isOrderly)
+    node.endLeases(ending, in: mailbox, code: .leaseLost)
     // Polls may be waiting for what this one gave up.
     node.mailboxWatches.call([mailbox])
   }

@@ -137,14 +137,15 @@ struct MailboxQueue {
   }
 
   /// The consumer is gone. What it held is ready again at once, unless its going counts as a failure.
+  /// - Parameter isOrderly: it was taken leave of, and did not just vanish; that is no failure.
   /// - Returns: leases whose end has to be written first; they are `closing`.
-  mutating func remove(_ id: ConsumerID) -> [Lease] {
+  mutating func remove(_ id: ConsumerID, isOrderly: Bool = false) -> [Lease] {
     guard let consumer = consumers.removeValue(forKey: id) else { return [] }
     var ending: [Lease] = []
     for var lease in leases.values.filter({ $0.consumer == id }).sorted(by: { $0.entry.key < $1.entry.key }) {
       switch lease.phase {
       case .closing: continue
-      case .held where consumer.request.countsDisconnects:
+      case .held where consumer.request.countsDisconnects && !isOrderly:
         lease.phase = .closing
         leases[lease.seq] = lease
         ending.append(lease)

@@ -279,6 +279,11 @@ struct LeaseTests {
     #expect(queue.remove(ConsumerID(number: 1)).map(\.seq) == [1, 2], "what it never fetched is no failure")
     #expect(
       queue.lease(for: .zero, maxCount: 9, visibilityMs: 1_000, nowMs: 0, tokens: &tokens).map(\.seq) == [3])
+
+    (queue, tokens) = self.queue(visibilityMs: 0, countsDisconnects: true)
+    _ = queue.take(ConsumerID(number: 1), maxCount: 2)
+    #expect(queue.remove(ConsumerID(number: 1), isOrderly: true).isEmpty, "whoever takes leave has not failed")
+    #expect(queue.lease(for: .zero, maxCount: 9, visibilityMs: 1_000, nowMs: 0, tokens: &tokens).count == 3)
   }
 
   @Test("a settlement whose commit failed leaves the lease as it was; a lease that is being settled keeps")
