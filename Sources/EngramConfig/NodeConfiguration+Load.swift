@@ -4,8 +4,8 @@ import TOMLKit
 extension NodeConfiguration {
   /// Reads `federation.toml` and the files of `peers.d` beside it.
   ///
-  /// A variable `ENGRAM_<TABLE>_<KEY>` replaces a key of `[node]`, `[limits]` or `[federation]`. Other
-  /// variables that begin alike are left alone: container platforms set such names for their services.
+  /// A variable `ENGRAM_<TABLE>_<KEY>` replaces a key of `[node]`, `[limits]`, `[federation]` or `[queue]`.
+  /// Other variables that begin alike are left alone: container platforms set such names for their services.
   ///
   /// - Throws: every problem there is. Nothing of a configuration with a problem is used.
   package static func load(
@@ -22,9 +22,11 @@ extension NodeConfiguration {
     let basics = Basics(reading: &node, in: document)
     let (limits, limitProblems) = readLimits(document, environment)
     let (federation, federationProblems) = readFederation(document, environment)
+    let (queue, queueProblems) = readQueue(document, environment)
     let (permissions, permissionProblems) = readPermissions(document, ownName: basics?.name)
     let sources = PeerSources(beside: document)
-    problems += node.problems + limitProblems + federationProblems + permissionProblems + sources.problems
+    problems += node.problems + limitProblems + federationProblems + queueProblems + permissionProblems
+    problems += sources.problems
     problems += sources.conflicts(ownName: basics?.name, ownFile: path)
     // Without a problem the required keys are there, but the compiler cannot know it.
     guard problems.isEmpty, let basics else { throw ConfigurationError(problems: problems) }
@@ -34,7 +36,8 @@ extension NodeConfiguration {
       privateKeyPath: basics.privateKeyPath, authorityPath: basics.authorityPath,
       identityKeyPath: basics.identityKeyPath, adminSocketPath: basics.adminSocketPath,
       logLevel: basics.logLevel, logFormat: basics.logFormat, metrics: basics.metrics, limits: limits,
-      federation: federation, permissions: permissions, peers: sources.peers, peerPlaces: sources.places)
+      federation: federation, queue: queue, permissions: permissions, peers: sources.peers,
+      peerPlaces: sources.places)
   }
 
   private static func unknownTables(in document: ConfigurationDocument) -> [ConfigurationProblem] {
@@ -48,7 +51,7 @@ extension NodeConfiguration {
         hint: isNodeKey && !isTable
           ? "put it below [node]"
           : suggestion.map { "did you mean [\($0)]?" }
-            ?? "known here: [federation], [limits], [node], [[peer]], [permissions]")
+            ?? "known here: [federation], [limits], [node], [[peer]], [permissions], [queue]")
     }
   }
 
@@ -80,10 +83,7 @@ extension NodeConfiguration {
       dialBackoffMax: .milliseconds(reader.integer(Schema.Federation.backoffMaxMilliseconds)),
       idlePingInterval: .seconds(reader.integer(Schema.Federation.idlePingSeconds)))
     if federation.dialBackoffMin > federation.dialBackoffMax {
-      let (lower, upper) = (
-        Schema.Federation.backoffMinMilliseconds, Schema.Federation.backoffMaxMilliseconds
-      )
-      reader.note(lower.name, "must not be above \(upper.name)")
+      reader.refuse(Schema.Federation.backoffMinMilliseconds, above: Schema.Federation.backoffMaxMilliseconds)
     }
     reader.refuseUnknown(Schema.Federation.all.map(\.name))
     return (federation, reader.problems)
@@ -91,6 +91,24 @@ extension NodeConfiguration {
 }
 
 extension NodeConfiguration {
+  private static func readQueue(
+    _ document: ConfigurationDocument, _ environment: [String: String]
+  ) -> (Queue, [ConfigurationProblem]) {
+    var reader = TableReader(document, table: "queue", environment: environment)
+    let queue = Queue(
+      attemptsMax: reader.integer(Schema.Queue.attempts),
+      backoffMin: .milliseconds(reader.integer(Schema.Queue.backoffMinMilliseconds)),
+      backoffMax: .milliseconds(reader.integer(Schema.Queue.backoffMaxMilliseconds)),
+      ageStep: .seconds(reader.integer(Schema.Queue.ageStepSeconds)),
+      deliveredAfter: .milliseconds(reader.integer(Schema.Queue.deliveredMilliseconds)),
+      lease: .seconds(reader.integer(Schema.Queue.leaseSeconds)))
+    if queue.backoffMin > queue.backoffMax {
+      reader.refuse(Schema.Queue.backoffMinMilliseconds, above: Schema.Queue.backoffMaxMilliseconds)
+    }
+    reader.refuseUnknown(Schema.Queue.all.map(\.name))
+    return (queue, reader.problems)
+  }
+
   private static func readPermissions(
     _ document: ConfigurationDocument, ownName: NodeName?
   ) -> (Permissions, [ConfigurationProblem]) {

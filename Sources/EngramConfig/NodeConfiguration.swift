@@ -24,6 +24,7 @@ package struct NodeConfiguration: Sendable, Equatable {
   package let metrics: MetricsAccess
   package let limits: Limits
   package let federation: Federation
+  package let queue: Queue
   package let permissions: Permissions
   /// Ascending by name.
   package let peers: [PeerConfiguration]
@@ -48,6 +49,21 @@ package struct NodeConfiguration: Sendable, Equatable {
     package let dialBackoffMin: Duration
     package let dialBackoffMax: Duration
     package let idlePingInterval: Duration
+  }
+}
+
+extension NodeConfiguration {
+  /// How work is handed out, and how often it is tried.
+  package struct Queue: Sendable, Equatable {
+    /// Failures after which a message is a dead letter.
+    package let attemptsMax: Int
+    /// The longest rests after the first failure and after any.
+    package let backoffMin: Duration
+    package let backoffMax: Duration
+    /// How much later a message of the next lower priority may have become ready and still go first.
+    package let ageStep: Duration
+    package let deliveredAfter: Duration
+    package let lease: Duration
   }
 }
 

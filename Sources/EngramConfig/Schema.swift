@@ -2,7 +2,7 @@ import EngramCore
 
 /// The keys of each table. Names carry their unit; every number carries its bounds and the reason for them.
 enum Schema {
-  static let tables = ["federation", "limits", "node", "peer", "permissions"]
+  static let tables = ["federation", "limits", "node", "peer", "permissions", "queue"]
 
   static let nodeKeys = [
     "admin_socket", "advertise", "ca", "certificate", "data_dir", "identity_key", "listen", "log_format",
@@ -65,6 +65,33 @@ enum Schema {
 
     static let all = [
       windowMessages, windowBytes, backoffMinMilliseconds, backoffMaxMilliseconds, idlePingSeconds,
+    ]
+  }
+
+  enum Queue {
+    /// With the default rests the twentieth attempt is about an hour and a half after the first. More than a
+    /// thousand would keep a message that fails by itself busy until it expires.
+    static let attempts = IntegerKey(name: "attempts_max", fallback: 20, range: 1...1_000)
+    /// The longest rest after the first failure; it doubles with each one.
+    static let backoffMinMilliseconds = IntegerKey(
+      name: "backoff_min_ms", fallback: 1_000, range: 10...3_600_000)
+    /// The longest rest of all: what a worker that comes back waits at most. Beyond a day the messages whose
+    /// life is a day would never be tried again.
+    static let backoffMaxMilliseconds = IntegerKey(
+      name: "backoff_max_ms", fallback: 600_000, range: 100...86_400_000)
+    /// Long enough that URGENT is urgent, short enough that LOW waits four minutes longer at most.
+    static let ageStepSeconds = IntegerKey(name: "age_step_seconds", fallback: 60, range: 1...3_600)
+    /// Most devices are done by then and say so themselves, which saves a receipt for each message.
+    static let deliveredMilliseconds = IntegerKey(
+      name: "delivered_after_ms", fallback: 200, range: 0...60_000)
+    /// What a poll gets that asks for a lease and does not say for how long; bounded as those that do.
+    static let leaseSeconds = IntegerKey(
+      name: "lease_seconds", fallback: Int(EngramCore.Limits.visibilityMsDefault / 1_000),
+      range: Int(EngramCore.Limits.visibilityMsMin / 1_000)...Int(EngramCore.Limits.visibilityMsMax / 1_000))
+
+    static let all = [
+      attempts, backoffMinMilliseconds, backoffMaxMilliseconds, ageStepSeconds, deliveredMilliseconds,
+      leaseSeconds,
     ]
   }
 

@@ -167,6 +167,13 @@ struct TableReader {
     }
   }
 
+  /// Notes that the first of two waits, which grow from the one to the other, is the longer one.
+  mutating func refuse(_ lower: Schema.IntegerKey, above upper: Schema.IntegerKey) {
+    note(
+      lower.name, "must not be above \(upper.name)",
+      hint: "left out, they are \(lower.fallback) and \(upper.fallback)")
+  }
+
   mutating func note(_ key: String, _ message: String, hint: String? = nil) {
     if environment[variable(key)] != nil {
       problems.append(

@@ -3,34 +3,35 @@ import EngramNode
 import HummingbirdCore
 import NIOCore
 
-/// The query of `GET …/messages`: `max`, `wait` in seconds, and either `after` or `lease` in seconds. Numbers
-/// beyond their bounds are lowered to them; anything else is refused.
+/// The query of `GET …/messages`: `max`, `wait` in seconds, and either `after` or `lease`, in seconds or
+/// `default`. Numbers beyond their bounds are lowered to them; anything else is refused.
 struct PollQuery: Equatable {
+  /// How long what is found is the poll's own.
+  enum Lease: Equatable {
+    /// As the operator has set it.
+    case asConfigured
+    case seconds(Int)
+  }
+
   var maxCount = 100
   var waitSeconds = 0
   var after: UInt64 = 0
-  /// nil: what waits is shown and stays. Otherwise it is leased for so long.
-  var leaseSeconds: Int?
+  /// nil: what waits is shown and stays.
+  var lease: Lease?
 
   init(_ uri: URI) throws(Problem) {
     for (name, text) in uri.queryParameters {
       switch name {
-      case "max": maxCount = min(try number(text), HTTPLimits.itemsPerReadMax)
-      case "wait": waitSeconds = min(try number(text), HTTPLimits.pollSecondsMax)
-      case "after": after = try number(text)
-      case "lease": leaseSeconds = min(try number(text), Int(Limits.visibilityMsMax / 1_000))
+      case "max": maxCount = try queryCount(text, max: HTTPLimits.itemsPerReadMax)
+      case "wait": waitSeconds = min(try queryNumber(text), HTTPLimits.pollSecondsMax)
+      case "after": after = try queryNumber(text)
+      case "lease" where text == "default": lease = .asConfigured
+      case "lease": lease = .seconds(try queryCount(text, max: Int(Limits.visibilityMsMax / 1_000)))
       default: throw Problem(.malformed)
       }
     }
-    guard maxCount > 0, leaseSeconds.map({ $0 > 0 && after == 0 }) ?? true else { throw Problem(.malformed) }
+    guard lease == nil || after == 0 else { throw Problem(.malformed) }
   }
-}
-
-private func number<T: FixedWidthInteger>(_ text: Substring) throws(Problem) -> T {
-  guard !text.isEmpty, text.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
-    let number = T(text)
-  else { throw Problem(.malformed) }
-  return number
 }
 
 extension Edge {
@@ -40,7 +41,7 @@ extension Edge {
   ) async -> Result<[MailboxItem], ErrorCode> {
     let wakeUp = WakeUp()
     // Watching comes before looking, so that nothing slips in between.
-    let isLease = query.leaseSeconds != nil
+    let isLease = query.lease != nil
     let watch =
       isLease
       ? node.watchWork(session) { wakeUp.ring() } : node.watch(mailbox: session.mailbox) { wakeUp.ring() }
@@ -73,9 +74,10 @@ extension Edge {
   }
 
   private func look(_ session: ClientSession, _ query: PollQuery) async -> Result<[MailboxItem], ErrorCode> {
-    guard let seconds = query.leaseSeconds else {
-      return await items(session, after: query.after, maxCount: query.maxCount)
+    switch query.lease {
+    case nil: await items(session, after: query.after, maxCount: query.maxCount)
+    case .asConfigured: await lease(session, maxCount: query.maxCount, ms: node.settings.leaseMs)
+    case .seconds(let seconds): await lease(session, maxCount: query.maxCount, ms: UInt64(seconds) * 1_000)
     }
-    return await lease(session, maxCount: query.maxCount, seconds: seconds)
   }
 }

@@ -86,10 +86,9 @@ extension Edge {
 
   /// Leases for a poll, senders' certificates included.
   func lease(
-    _ session: ClientSession, maxCount: Int, seconds: Int
+    _ session: ClientSession, maxCount: Int, ms: UInt64
   ) async -> Result<[MailboxItem], ErrorCode> {
-    let request = LeaseRequest(
-      maxCount: maxCount, maxBytes: HTTPLimits.itemsBytesMax, visibilityMs: UInt64(seconds) * 1_000)
+    let request = LeaseRequest(maxCount: maxCount, maxBytes: HTTPLimits.itemsBytesMax, visibilityMs: ms)
     return await reading { [node] () throws(ErrorCode) in
       var known: Set<Kid> = []
       return try node.lease(session, request, knownSenders: &known)

@@ -57,12 +57,8 @@ private struct TemplateQuery {
       guard names.contains(name) else { throw Problem(.malformed) }
       switch name {
       case "after": after = String(text)
-      case "max":
-        guard let number = Int(text), number > 0 else { throw Problem(.malformed) }
-        maxCount = min(number, TemplateBounds.perPageMax)
-      default:
-        guard let number = Int(text), number > 0 else { throw Problem(.malformed) }
-        version = number
+      case "max": maxCount = try queryCount(text, max: TemplateBounds.perPageMax)
+      default: version = try queryCount(text, max: .max)
       }
     }
   }

@@ -124,9 +124,7 @@ struct PageQuery: Equatable {
       case "after":
         guard let address = address(inPath: text) else { throw Problem(.nonCanonical) }
         after = address
-      case "max":
-        guard let number = Int(text), number > 0, "\(number)" == text else { throw Problem(.malformed) }
-        maxCount = min(number, countMax)
+      case "max": maxCount = try queryCount(text, max: countMax)
       default: throw Problem(.malformed)
       }
     }

@@ -80,6 +80,8 @@ package struct NodeSettings: Sendable {
   package var ageStepMs = Ranking.ageStepMsDefault
   /// How long a device may take before the sender is told that it has the message; most say more by then.
   package var deliveredAfterMs: UInt64 = 200
+  /// The lease of a poll that does not say how long it wants one.
+  package var leaseMs: UInt64 = Limits.visibilityMsDefault
   package init() {}
 }
 

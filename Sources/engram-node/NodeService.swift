@@ -178,6 +178,12 @@ extension NodeSettings {
     clientsMax = configuration.limits.clientsMax
     envelopeBytesMax = configuration.limits.envelopeBytesMax
     broadcasters = Set(configuration.permissions.broadcast)
+    retry.attemptsMax = UInt32(configuration.queue.attemptsMax)
+    retry.firstBackoffMs = configuration.queue.backoffMin.milliseconds
+    retry.backoffMsMax = configuration.queue.backoffMax.milliseconds
+    ageStepMs = configuration.queue.ageStep.milliseconds
+    deliveredAfterMs = configuration.queue.deliveredAfter.milliseconds
+    leaseMs = configuration.queue.lease.milliseconds
   }
 }
 

@@ -1,6 +1,5 @@
 internal import ArgumentParser
 internal import EngramClient
-internal import EngramCore
 internal import Foundation
 
 struct SearchCommand: AsyncParsableCommand {
@@ -29,57 +28,18 @@ struct SearchCommand: AsyncParsableCommand {
   @Flag(help: "Only these very words, not other forms of them.")
   var exact = false
 
-  @Option(help: ArgumentHelp("The sender.", valueName: "address"))
-  var from: String?
-
-  @Option(help: ArgumentHelp("One of the recipients.", valueName: "address"))
-  var to: String?
-
-  @Option(
-    help: ArgumentHelp("The message type.", valueName: "type"),
-    completion: .list(MessageType.allCases.map(\.name)))
-  var type: String?
-
-  @Option(
-    help: ArgumentHelp("The priority.", valueName: "priority"),
-    completion: .list(Priority.allCases.map(\.name)))
-  var priority: String?
-
-  @Option(
-    help: ArgumentHelp("Sent at this time or later: 7d (ago), 2026-12-01T09:00:00Z.", valueName: "when"))
-  var since: TimePoint?
-
-  @Option(help: ArgumentHelp("Sent before this time.", valueName: "when"))
-  var until: TimePoint?
-
-  @Option(help: ArgumentHelp("The conversation.", valueName: "id"))
-  var thread: String?
-
-  @Option(
-    help: ArgumentHelp("A label, with or without its value; repeat it for more.", valueName: "key[=value]"))
-  var label: [KeyValue] = []
-
-  @Option(
-    help: ArgumentHelp(
-      "\(DeliveryStatus.allCases.map(\.rawValue).joined(separator: ", ")). Of others' messages: delivered "
-        + "until they are acknowledged, then processed.", valueName: "state"),
-    completion: .list(DeliveryStatus.allCases.map(\.rawValue)))
-  var state: StateName?
-
   @Option(help: ArgumentHelp("At most so many, up to 200.", valueName: "count"))
   var limit = 50
 
   @Option(help: ArgumentHelp("Go on where the page before ended.", valueName: "cursor"))
   var cursor: String?
 
+  @OptionGroup var filter: HistoryFilterOptions
   @OptionGroup var common: CommonOptions
 
   func run() async throws {
-    var query = SearchQuery()
-    (query.text, query.stems, query.from, query.to) = (text, !exact, from, to)
-    (query.type, query.priority, query.thread) = (type, priority, thread)
-    (query.labels, query.state) = (label.map { ($0.key, $0.value) }, state?.state)
-    (query.sinceMs, query.untilMs) = (since?.ms, until?.ms)
+    var query = filter.query
+    (query.text, query.stems) = (text, !exact)
     let asked = query
     try await common.withClient { client in
       let page = try await client.search(asked, limit: limit, cursor: cursor)
@@ -90,16 +50,6 @@ struct SearchCommand: AsyncParsableCommand {
       if page.items.isEmpty, page.next == nil, !common.json { Terminal.note("nothing found") }
       try writeNext(page.next, json: common.json)
     }
-  }
-}
-
-/// The states that `status` and `search` show.
-struct StateName: ExpressibleByArgument {
-  let state: DeliveryStatus
-
-  init?(argument: String) {
-    guard let state = DeliveryStatus(rawValue: argument) else { return nil }
-    self.state = state
   }
 }
 

@@ -9,7 +9,8 @@ private let layout = """
     {"to": ["worker@globex.example"], "type": "TASK_REQUEST", "body": "…", "expires": "2026-12-01T00:00:00Z"}
 
   Keys: to, body or body_base64; and, where wanted, id, from, type, priority, created, expires or ttl_seconds,
-  not_before, thread, reply_to, labels, content_type. A key that is not known is an error, not ignored.
+  not_before, thread, reply_to, labels, content_type. state, envelope and receipts are kept as information. A
+  key that is not known is an error, not ignored.
   """
 
 struct ImportCommand: AsyncParsableCommand {
@@ -105,26 +106,18 @@ struct ExportCommand: AsyncParsableCommand {
       Examples:
         engram export spool
         engram export spool --from worker@globex.example --since 2026-11-01T00:00:00Z
+        engram export spool --state processed --label project=apollo --until 7d
       """)
 
   @Argument(help: ArgumentHelp("The folder; made if it is missing.", valueName: "dir"))
   var folder: String
 
-  @Option(help: ArgumentHelp("Only messages from this address.", valueName: "address"))
-  var from: String?
-
-  @Option(help: ArgumentHelp("Only messages to this address.", valueName: "address"))
-  var to: String?
-
-  @Option(help: ArgumentHelp("Only of this conversation.", valueName: "id"))
-  var thread: String?
-
+  @OptionGroup var filter: HistoryFilterOptions
   @OptionGroup var common: CommonOptions
 
   func run() async throws {
-    var query = SearchQuery()
-    (query.from, query.to, query.thread) = (from, to, thread)
-    let summary = try await common.withClient { [query] client in
+    let query = filter.query
+    let summary = try await common.withClient { client in
       try await client.exportSpool(folder, query: query) { count in
         if isatty(STDERR_FILENO) == 1 { Terminal.note("\(count) messages written") }
       }
@@ -165,7 +158,8 @@ struct WatchCommand: AsyncParsableCommand {
 
       A file that appears in pending is sent, and moves to delivered, processed or expired as its message
       does. A message for this client appears in delivered, with "direction": "in"; moving its file to
-      processed acknowledges it. Write files under another name first (a leading dot), then rename them.
+      processed acknowledges it. Write files under another name first (a leading dot), then rename them. A new
+      file is seen at once; --interval is for the node, and for file systems that do not tell of new files.
 
       Example:
         engram watch spool --json
@@ -174,7 +168,8 @@ struct WatchCommand: AsyncParsableCommand {
   @Argument(help: ArgumentHelp("The folder; made if it is missing.", valueName: "dir"))
   var folder: String
 
-  @Option(help: ArgumentHelp("Time between two looks at the folder, in milliseconds.", valueName: "ms"))
+  @Option(
+    help: ArgumentHelp("Time between two looks at the node and all files, in milliseconds.", valueName: "ms"))
   var interval = 1_000
 
   @OptionGroup var common: CommonOptions

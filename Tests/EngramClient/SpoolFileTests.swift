@@ -76,6 +76,23 @@ struct SpoolFileTests {
     #expect(try SpoolDocument(parsing: document.encoded(), name: document.name) == document)
   }
 
+  @Test("receipts in a file are kept as they are, whatever they say")
+  func receipts() throws {
+    let odd =
+      #"[{"state": "processed", "by": "mallory", "n": 12345678901234567890}, "x", null, [true, 1.5], {}]"#
+    let document = try parse(#"{"to": "b@a.example", "body": "x", "receipts": \#(odd)}"#)
+    #expect(document.receipts?.count == 5 && document.state == nil)
+    #expect(
+      document.receipts?.first
+        == .object([
+          "state": .text("processed"), "by": .text("mallory"),
+          "n": .number(try #require(Decimal(string: "12345678901234567890"))),
+        ]))
+    #expect(document.receipts?[3] == .list([.flag(true), .number(1.5)]))
+    #expect(try SpoolDocument(parsing: document.encoded(), name: document.name) == document)
+    #expect(try parse(#"{"to": "b@a.example", "body": "x"}"#).receipts == nil, "the control")
+  }
+
   @Test("little is enough: a recipient and a body, as text or in base64")
   func small() throws {
     let document = try parse(#"{"to": "bob@globex.example", "body": "hi"}"#)
@@ -115,6 +132,12 @@ struct SpoolFileTests {
       (#"{"to": "b@a.example", "body": "x", "ttl_seconds": 18446744073709551615}"#, "spool-bad-value"),
       (#"{"to": "b@a.example", "body": "x", "direction": "sideways"}"#, "spool-bad-value"),
       (#"{"to": "b@a.example", "body": "x", "labels": {"a": 1}}"#, "spool-bad-value"),
+      (#"{"to": "b@a.example", "body": "x", "receipts": "processed"}"#, "spool-bad-value"),
+      (#"{"to": "b@a.example", "body": "x", "receipts": {"state": "processed"}}"#, "spool-bad-value"),
+      (
+        #"{"to": "b@a.example", "body": "x", "receipts": \#(String(repeating: "[", count: 600))"#,
+        "spool-not-json"
+      ),
     ]
     for (json, name) in cases { #expect(problem { _ = try parse(json) } == name, "\(json)") }
     let bytes = Array(#"{"to": "b@a.example", "body": ""#.utf8) + [0xFF] + Array(#""}"#.utf8)

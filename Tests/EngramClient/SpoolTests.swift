@@ -7,66 +7,10 @@ import Testing
 @testable import EngramClient
 
 @Suite("Spools")
-struct SpoolTests {
-  private let world: TestWorld
-  private let alice: EngramClient
-  private let bob: EngramClient
-  private let spool: String
+struct SpoolTests: SpoolTesting {
+  let fixture: SpoolFixture
 
-  init() async throws {
-    world = try TestWorld()
-    alice = try await world.register("alice", at: world.acme)
-    bob = try await world.register("bob", at: world.globex)
-    spool = world.folder + "/spool"
-    _ = try SpoolFolder(spool, creates: true)
-  }
-
-  // MARK: - Files
-
-  private func name(_ number: Int, priority: Int = 2) -> String {
-    let digits = String(1_000_000_000_000 + number).dropFirst()
-    return "p\(priority)_\(1_767_225_600_000 + number)_00000000-0000-4000-8000-\(digits).json"
-  }
-
-  private func path(_ file: String, _ state: String = "pending") -> String { "\(spool)/\(state)/\(file)" }
-
-  private func write(_ file: String, _ json: String, _ state: String = "pending") throws {
-    try json.write(toFile: path(file, state), atomically: false, encoding: .utf8)
-  }
-
-  private func message(_ text: String, more: String = "") -> String {
-    #"{"to": "bob@globex.example", "body": "\#(text)"\#(more)}"#
-  }
-
-  private func files(_ state: String) throws -> [String] {
-    try FileManager.default.contentsOfDirectory(atPath: spool + "/" + state).sorted()
-  }
-
-  /// Imports and returns what was said about each file; one that is not UTF-8 is "?".
-  private func run(
-    keepsFiles: Bool = false, isRehearsal: Bool = false, with client: EngramClient? = nil
-  ) async throws -> (summary: SpoolImportSummary, outcomes: [String: String]) {
-    let said = Mutex<[String: String]>([:])
-    let summary = try await (client ?? alice).importSpool(
-      spool, keepsFiles: keepsFiles, isRehearsal: isRehearsal
-    ) { report in
-      said.withLock {
-        $0[report.file ?? "?"] =
-          switch report.outcome {
-          case .sent: "sent"
-          case .alreadySent: "already-sent"
-          case .left(let problem): problem.name
-          }
-      }
-    }
-    return (summary, said.withLock { $0 })
-  }
-
-  private func texts(_ client: EngramClient) async throws -> [String] {
-    try await client.receive().map { String(decoding: $0.body, as: UTF8.self) }
-  }
-
-  // MARK: - Import
+  init() async throws { fixture = try await SpoolFixture() }
 
   @Test("what waits is sent, urgent first, then old, and leaves; a second import sends nothing")
   func importing() async throws {
@@ -213,93 +157,5 @@ struct SpoolTests {
       }
       #expect(error?.name == "bad-message-id")
     }
-  }
-
-  // MARK: - Export and watch
-
-  @Test("an export holds what was sent and received with the same bodies, each in its state")
-  func exporting() async throws {
-    let binary = (0...255).map { UInt8($0) }
-    _ = try await alice.send(to: [bob.address], body: binary, contentType: "application/octet-stream")
-    _ = try await bob.send(to: [alice.address], body: Array("Grüße".utf8))
-    let received = try #require(try await alice.receive().first)
-    let out = world.folder + "/out"
-    let summary = try await alice.exportSpool(out)
-    #expect(summary.written == [.pending: 1, .delivered: 1] && summary.total == 2)
-    func read(_ state: String) throws -> SpoolDocument {
-      let file = try #require(try FileManager.default.contentsOfDirectory(atPath: "\(out)/\(state)").first)
-      let bytes = try Data(contentsOf: URL(filePath: "\(out)/\(state)/\(file)"))
-      return try SpoolDocument(parsing: Array(bytes), name: try SpoolName(parsing: file))
-    }
-    #expect(try read("pending").body == binary)
-    let incoming = try read("delivered")
-    #expect(
-      incoming.body == Array("Grüße".utf8) && incoming.from == bob.address
-        && incoming.direction == .incoming)
-
-    try await alice.acknowledge([received.envelopeID])
-    let again = try await alice.exportSpool(out)
-    #expect(again.written == [.pending: 1, .processed: 1])
-    #expect(try FileManager.default.contentsOfDirectory(atPath: out + "/delivered").isEmpty, "it moved")
-    let mode = try FileManager.default.attributesOfItem(atPath: out)[.posixPermissions]
-    #expect(mode as? Int == 0o700)
-  }
-
-  @Test("a watched spool sends, receives, acknowledges and follows its messages")
-  func watching() async throws {
-    let events = Mutex<[String]>([])
-    let folder = try SpoolFolder(spool, creates: true)
-    var watch = SpoolWatch(client: alice, folder: folder) { event in
-      events.withLock {
-        switch event {
-        case .outgoing(let report): $0.append("out \(report.outcome == .sent)")
-        case .moved(_, let state): $0.append("moved \(state)")
-        case .arrived(_, let from): $0.append("arrived \(from)")
-        case .acknowledged: $0.append("acknowledged")
-        case .trouble(let error): $0.append("trouble \(error.name)")
-        }
-      }
-    }
-    try write(name(1), message("question"))
-    await watch.round()
-    #expect(try await texts(bob) == ["question"])
-    #expect(try files("pending") == [name(1)], "nobody has processed it yet")
-    let question = try #require(try await bob.history(limit: 1))
-    try await bob.acknowledge([question])
-    _ = try await bob.send(to: [alice.address], body: Array("answer".utf8))
-    await watch.round()
-    #expect(try files("pending").isEmpty && files("processed") == [name(1)])
-    let file = try #require(try files("delivered").first)
-    #expect(try String(contentsOfFile: path(file, "delivered"), encoding: .utf8).contains("\"answer\""))
-    try FileManager.default.moveItem(atPath: path(file, "delivered"), toPath: path(file, "processed"))
-    await watch.round()
-    await watch.round()
-    #expect(
-      events.withLock { $0 } == [
-        "out true", "arrived bob@globex.example", "moved processed", "acknowledged",
-      ])
-    #expect(world.acme.waiting(for: alice.core.account.kid).filter { $0.kind == .envelope }.isEmpty)
-  }
-
-  @Test("a node that is away is said to be, and the watch goes on when it is back")
-  func trouble() async throws {
-    let names = Mutex<[String]>([])
-    var watch = SpoolWatch(client: alice, folder: try SpoolFolder(spool, creates: true)) { event in
-      if case .trouble(let error) = event { names.withLock { $0.append(error.name) } }
-    }
-    world.acme.set { $0.isReachable = false }
-    await watch.round()
-    #expect(names.withLock { !$0.isEmpty && $0.allSatisfy { $0 == "unreachable" } })
-    world.acme.set { $0.isReachable = true }
-    try write(name(1), message("late"))
-    await watch.round()
-    #expect(try await texts(bob) == ["late"])
-  }
-}
-
-extension EngramClient {
-  /// The newest received message that is kept.
-  fileprivate func history(limit: Int) async throws -> String? {
-    try await search(SearchQuery(), limit: limit).items.first { !$0.isOwn }?.envelopeID
   }
 }

@@ -104,6 +104,28 @@ struct BadText: Sendable, CustomTestStringConvertible {
       "a wait that shrinks", "[federation]\ndial_backoff_min_ms = 5000\ndial_backoff_max_ms = 400\n", line: 2,
       key: "federation.dial_backoff_min_ms", message: "must not be above dial_backoff_max_ms"),
     .more(
+      "a queue that never tries", "[queue]\nattempts_max = 0\n", line: 2, key: "queue.attempts_max",
+      message: "from 1 to 1000, found 0", hint: "left out, it is 20"),
+    .more(
+      "a rest of two days", "[queue]\nbackoff_max_ms = 172800000\n", line: 2, key: "queue.backoff_max_ms",
+      message: "from 100 to 86400000"),
+    .more(
+      "a rest that shrinks", "[queue]\nbackoff_min_ms = 5000\nbackoff_max_ms = 4999\n", line: 2,
+      key: "queue.backoff_min_ms", message: "must not be above backoff_max_ms",
+      hint: "left out, they are 1000 and 600000"),
+    .more(
+      "priorities without steps", "[queue]\nage_step_seconds = 0\n", line: 2,
+      key: "queue.age_step_seconds", message: "from 1 to 3600"),
+    .more(
+      "a receipt that waits too long", "[queue]\ndelivered_after_ms = 60001\n", line: 2,
+      key: "queue.delivered_after_ms", message: "from 0 to 60000"),
+    .more(
+      "a lease of a day", "[queue]\nlease_seconds = 86400\n", line: 2, key: "queue.lease_seconds",
+      message: "from 1 to 43200"),
+    .more(
+      "a mistyped key of the queue", "[queue]\nlease_second = 30\n", line: 2, key: "queue.lease_second",
+      message: "not a key", hint: "did you mean lease_seconds?"),
+    .more(
       "one bracket for peers", "[peer]\n", line: 1, key: "peer", message: "list of tables",
       hint: "two brackets"),
     BadText(
@@ -180,6 +202,7 @@ struct ConfigurationProblemTests {
       ("ENGRAM_NODE_LISTEN", "here"), ("ENGRAM_NODE_LOG_LEVEL", "loud"),
       ("ENGRAM_LIMITS_DRAIN_SECONDS", "ten"),
       ("ENGRAM_LIMITS_DRAIN_SECONDS", "0"), ("ENGRAM_NODE_DATA_DIR", ""),
+      ("ENGRAM_QUEUE_LEASE_SECONDS", "0"), ("ENGRAM_QUEUE_ATTEMPTS_MAX", "many"),
     ])
   func environment(variable: String, value: String) throws {
     let problems = try ConfigurationFolder().problems([variable: value])

@@ -34,6 +34,12 @@ struct NodeConfigurationTests {
     #expect(configuration.federation.dialBackoffMin == .milliseconds(200))
     #expect(configuration.federation.dialBackoffMax == .seconds(60))
     #expect(configuration.federation.idlePingInterval == .seconds(15))
+    #expect(configuration.queue.attemptsMax == 20)
+    #expect(configuration.queue.backoffMin == .seconds(1))
+    #expect(configuration.queue.backoffMax == .seconds(600))
+    #expect(configuration.queue.ageStep == .seconds(60))
+    #expect(configuration.queue.deliveredAfter == .milliseconds(200))
+    #expect(configuration.queue.lease == .seconds(30))
     #expect(configuration.permissions.broadcast == [])
     #expect(configuration.peers == [])
   }
@@ -46,6 +52,7 @@ struct NodeConfigurationTests {
     let minimal = try ConfigurationFolder().load()
     #expect(example.limits == minimal.limits)
     #expect(example.federation == minimal.federation)
+    #expect(example.queue == minimal.queue)
     #expect(example.permissions == minimal.permissions)
     #expect(example.logLevel == minimal.logLevel)
     #expect(example.identityKeyPath == root.path + "/data/keys/node.key")
@@ -62,7 +69,7 @@ struct NodeConfigurationTests {
       .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
     let text = try String(contentsOf: root.appendingPathComponent("federation.toml"), encoding: .utf8)
     // The hint on an unknown key lists the known ones, which makes it the oracle here.
-    for table in ["node", "limits", "federation", "peer", "permissions"] {
+    for table in ["node", "limits", "federation", "peer", "permissions", "queue"] {
       let header = table == "peer" ? "[[peer]]" : "[\(table)]"
       let base = table == "node" ? "" : ConfigurationFolder.minimal
       let folder = try ConfigurationFolder(base + "\(header)\nzzzzzzzzzzzz = 1\n")
@@ -110,12 +117,13 @@ struct NodeConfigurationTests {
     }
   }
 
-  @Test("a variable of the environment replaces a key in each of the three tables")
+  @Test("a variable of the environment replaces a key in each of the four tables")
   func environment() throws {
     let configuration = try ConfigurationFolder().load([
       "ENGRAM_NODE_LISTEN": "0.0.0.0:8443", "ENGRAM_NODE_LOG_LEVEL": "debug",
       "ENGRAM_NODE_DATA_DIR": "/srv/engram",
       "ENGRAM_LIMITS_DRAIN_SECONDS": "3", "ENGRAM_FEDERATION_WINDOW_MESSAGES": "7",
+      "ENGRAM_QUEUE_ATTEMPTS_MAX": "2", "ENGRAM_QUEUE_DELIVERED_AFTER_MS": "0",
       // Set by container platforms for a service called engram-node.
       "ENGRAM_NODE_SERVICE_HOST": "10.0.0.1", "ENGRAM_NODE_PORT": "tcp://10.0.0.1:7443",
     ])
@@ -125,6 +133,8 @@ struct NodeConfigurationTests {
     #expect(configuration.identityKeyPath == "/srv/engram/keys/node.key")
     #expect(configuration.limits.drainTime == .seconds(3))
     #expect(configuration.federation.windowMessages == 7)
+    #expect(configuration.queue.attemptsMax == 2)
+    #expect(configuration.queue.deliveredAfter == .zero)
   }
 
   @Test("a variable can stand in for a required key that the file leaves out")

@@ -133,11 +133,12 @@ struct PathTests {
     #expect(query.maxCount == HTTPLimits.itemsPerReadMax)
     #expect(query.waitSeconds == HTTPLimits.pollSecondsMax)
     #expect(query.after == 7)
-    #expect(try PollQuery("/m?lease=99999").leaseSeconds == 43_200)
+    #expect(try PollQuery("/m?lease=99999").lease == .seconds(43_200))
+    #expect(try PollQuery("/m?lease=default").lease == .asConfigured)
     #expect(try PollQuery("/m") == PollQuery("/m?max=100&wait=0&after=0"))
     for wrong in [
       "max=0", "max=-1", "max=", "wait=x", "after=1.5", "after=99999999999999999999", "max=+3", "lease=0",
-      "lease=", "lease=1&after=1", "leases=1",
+      "lease=", "lease=1&after=1", "lease=default&after=1", "lease=Default", "leases=1", "max=03", "wait=+1",
     ] {
       #expect(throws: Problem(.malformed)) { try PollQuery(.init("/m?" + wrong)) }
     }

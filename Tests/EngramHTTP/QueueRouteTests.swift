@@ -87,7 +87,7 @@ struct QueueRouteTests {
       #expect(work.map(\.lease.leaseMs) == [30_000, 30_000])
       #expect(try await bench.lease().count == 1)
       #expect(try await edge.waiting(bench.bob).filter { $0.kind == .envelope }.isEmpty)
-      for query in ["lease=", "lease=-1", "lease=1&after=1", "lease=x", "leases=1"] {
+      for query in ["lease=", "lease=-1", "lease=1&after=1", "lease=x", "leases=1", "lease=default&after=1"] {
         #expect(try await bench.ask("GET", bench.messages + "?" + query).code == 100, "\(query)")
       }
       let path = bench.messages + "/settle"

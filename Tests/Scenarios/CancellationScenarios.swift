@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @Suite("calling a message back, by hand, between two organisations", .serialized, .timeLimit(.minutes(5)))

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @Suite("the life of a message, by hand, between two organisations", .serialized, .timeLimit(.minutes(5)))

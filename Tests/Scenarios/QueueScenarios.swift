@@ -13,8 +13,8 @@ private struct Work {
 }
 
 extension Member {
-  fileprivate func lease(seconds: Int = 30, wait: Int = 10) async throws -> [Work] {
-    let answer = try await call("GET", path + "/messages?lease=\(seconds)&wait=\(wait)")
+  fileprivate func lease(_ length: String = "30", wait: Int = 10) async throws -> [Work] {
+    let answer = try await call("GET", path + "/messages?lease=\(length)&wait=\(wait)")
     guard answer.status == 200 || answer.status == 204 else { throw Unexpected("lease: \(answer.summary)") }
     return try MailboxItem.decode(answer.body[...]).filter { $0.kind == .leased }.map {
       Work(seq: $0.seq, lease: try LeasedEnvelope(parsing: $0.payload[...]))
@@ -82,6 +82,42 @@ struct QueueScenarios {
     #expect(try await worker.acknowledge(again).outcome == .accepted)
     #expect(try await globex.status().openDeliveries == 0)
     #expect(try await globex.admin("clock").expected().contains("agrees"))
+  }
+
+  @Test("the operator's numbers count: two attempts, short rests, a short lease, delivered at once")
+  func settings() async throws {
+    let acme = try await Organisation.running(
+      "acme.example",
+      settings: """
+
+        [queue]
+        attempts_max = 2
+        backoff_min_ms = 10
+        backoff_max_ms = 100
+        delivered_after_ms = 0
+        lease_seconds = 120
+
+        """)
+    // The control: left out, a message survives its second failure, and polls have their messages for 30 s.
+    let globex = try await Organisation.running("globex.example")
+    for (organisation, attempts, leaseMs) in [(acme, 2, 120_000), (globex, 3, 30_000)]
+      as [(_, UInt32, UInt32)]
+    {
+      let planner = try await organisation.member("planner")
+      let worker = try await organisation.member("worker")
+      #expect(try await planner.send(try planner.seal("task", to: [worker]).bytes).outcome == .accepted)
+      for attempt in 1...attempts {
+        let work = try #require(try await worker.lease("default").first)
+        #expect(work.lease.attempt == attempt && work.lease.leaseMs == leaseMs)
+        if organisation === acme, attempt == 1 {
+          _ = try await planner.drain { $0.receipts(by: acme.nodeID.key).contains { $0.state == .delivered } }
+        }
+        let rest: UInt32? = attempt < attempts ? nil : 60_000
+        #expect(try await worker.settle(work, .nack(delayMs: rest, code: .overloaded)).outcome == .accepted)
+      }
+      let dead = try await organisation.admin("queue", "list", "--dead").expected()
+      #expect(dead.contains("worker@acme.example") == (organisation === acme), "\(dead)")
+    }
   }
 
   @Test("a task is cancelled at the other organisation by the message that says so")

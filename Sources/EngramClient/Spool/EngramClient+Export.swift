@@ -43,9 +43,13 @@ extension EngramClient {
       try Task.checkCancellation()
       let page = try await search(query, limit: SpoolLimits.batchMax, cursor: cursor)
       for found in page.items {
-        guard found.hasBody, let document = SpoolDocument(try await message(found.envelopeID)) else {
+        guard found.hasBody, var document = SpoolDocument(try await message(found.envelopeID)) else {
           summary.withoutBody += 1
           continue
+        }
+        if found.isOwn {
+          let receipts = try await receipts(of: found.messageID)
+          document.receipts = receipts.isEmpty ? nil : receipts.map { SpoolValue($0) }
         }
         let state = SpoolState(found.state)
         do throws(SpoolProblem) { try folder.place(document, in: state) } catch {

@@ -24,16 +24,36 @@ extension EngramClient {
   ///   it.
   ///
   /// Everything is derived from the folders and the home's own store, so it may be stopped at any moment.
+  /// - Parameter intervalMs: how long after the last look the folders and the node are looked at again. A file
+  ///   that is put into a folder is seen at once, where the system tells us of it.
   /// - Throws: `EngramError` when the folder cannot be used.
   public func watchSpool(
     _ path: String, intervalMs: Int = 1_000, report: @escaping @Sendable (SpoolEvent) -> Void
   ) async throws {
+    try await watchSpool(path, intervalMs: intervalMs, listens: true, report: report)
+  }
+
+  /// - Parameter listens: false does without the system's notifications, as where there are none.
+  func watchSpool(
+    _ path: String, intervalMs: Int, listens: Bool, report: @escaping @Sendable (SpoolEvent) -> Void
+  ) async throws {
     let folder = try SpoolFolder(path, creates: true)
     var watch = SpoolWatch(client: self, folder: folder, report: report)
-    while !Task.isCancelled {
+    // However often it rings during a round, one more round sees everything.
+    let (rings, line) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+    let bell = listens ? SpoolBell(folder) { line.yield() } : nil
+    var sweep = Task {}
+    line.yield()
+    for await _ in rings {
+      sweep.cancel()
       await watch.round()
-      try? await Task.sleep(for: .milliseconds(max(intervalMs, 10)))
+      sweep = Task {
+        do { try await Task.sleep(for: .milliseconds(max(intervalMs, 10))) } catch { return }
+        line.yield()
+      }
     }
+    sweep.cancel()
+    withExtendedLifetime(bell) {}
   }
 }
 

@@ -28,6 +28,9 @@ struct SpoolDocument: Equatable, Sendable {
   /// Written by us only: what became of the message, and its envelope.
   var state: String?
   var envelope: String?
+  /// What somebody says became of the message. Kept for whoever reads the file; only receipts that this home
+  /// has verified count for anything, and those are not here.
+  var receipts: [SpoolValue]?
 
   init(
     id: MessageID, to: [String], priority: Priority, createdMs: UInt64, body: [UInt8]
@@ -60,7 +63,7 @@ struct SpoolDocument: Equatable, Sendable {
     (thread, replyTo) = (form.thread?.filter { $0 != "-" }, form.replyTo)
     labels = form.labels ?? [:]
     contentType = form.contentType ?? (form.bodyBase64 == nil ? contentType : "application/octet-stream")
-    (state, envelope) = (form.state, form.envelope)
+    (state, envelope, receipts) = (form.state, form.envelope, form.receipts)
   }
 
   var name: SpoolName { SpoolName(priority: priority, timestampMs: createdMs, id: id) }
@@ -74,7 +77,8 @@ struct SpoolDocument: Equatable, Sendable {
       created: SpoolForm.Time(ms: createdMs), expires: expiresMs.map(SpoolForm.Time.init),
       ttlSeconds: nil, notBefore: notBeforeMs.map(SpoolForm.Time.init), thread: thread, replyTo: replyTo,
       labels: labels.isEmpty ? nil : labels, contentType: contentType, body: text,
-      bodyBase64: text == nil ? Data(body).base64EncodedString() : nil, state: state, envelope: envelope)
+      bodyBase64: text == nil ? Data(body).base64EncodedString() : nil, state: state, envelope: envelope,
+      receipts: receipts)
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
     // Strings and numbers only: nothing in the form can fail to encode.
@@ -148,7 +152,8 @@ struct SpoolForm: Codable {
   }
 
   enum CodingKeys: String, CodingKey, CaseIterable {
-    case id, direction, from, to, type, priority, created, expires, thread, labels, body, state, envelope
+    case id, direction, from, to, type, priority, created, expires, thread, labels, body, state, envelope,
+      receipts
     case ttlSeconds = "ttl_seconds"
     case notBefore = "not_before"
     case replyTo = "reply_to"
@@ -174,6 +179,7 @@ struct SpoolForm: Codable {
   var bodyBase64: String?
   var state: String?
   var envelope: String?
+  var receipts: [SpoolValue]?
 
   func bytes() throws(SpoolProblem) -> [UInt8] {
     switch (body, bodyBase64) {
@@ -218,6 +224,7 @@ extension SpoolForm {
     bodyBase64 = try form.decodeIfPresent(String.self, forKey: .bodyBase64)
     state = try form.decodeIfPresent(String.self, forKey: .state)
     envelope = try form.decodeIfPresent(String.self, forKey: .envelope)
+    receipts = try form.decodeIfPresent([SpoolValue].self, forKey: .receipts)
   }
 }
 

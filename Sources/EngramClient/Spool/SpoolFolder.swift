@@ -59,6 +59,8 @@ final class SpoolFolder: Sendable {
     return folder
   }
 
+  func descriptor(of state: String) -> Int32? { folders[state] }
+
   /// Names in a folder, in no order. Hidden files are not part of a spool: that is how half-written ones are
   /// named.
   /// - Returns: names as text, nil where they are not UTF-8.

@@ -5,6 +5,7 @@ import NIOCore
 import NIOPosix
 import NIOTLS
 import Synchronization
+import TestSupport
 import Testing
 
 /// A frame as it came, `length u32 | type u8 | payload`.
