@@ -1,17 +1,12 @@
 import EngramCore
 
-/// Deliveries from one peer on one link: checked against the window and the numbering, verified one batch
-/// after the other, committed in parallel, acknowledged after their commit.
+/// Deliveries from one peer on one link: checked against the window, verified one batch after the other,
+/// committed in parallel, acknowledged after their commit. They come in the origin's order of work, so their
+/// numbers need not ascend.
 struct InboundStream: Sendable {
   enum Work: Sendable {
     case accept(InboundBatch)
     case learn(CertificateItem)
-  }
-
-  private struct Submitted {
-    let firstSeq: UInt64
-    let through: UInt64
-    var isDecided = false
   }
 
   private let origin: NodeID
@@ -19,17 +14,17 @@ struct InboundStream: Sendable {
   private let epoch: UInt64
   private let windowMessages: Int
 
-  /// Highest number that arrived on this link, in whole or as a first part.
-  private var lastStarted: UInt64 = 0
+  /// Numbers that arrived, in whole or as a first part, and are not answered.
+  private var undecided: Set<UInt64> = []
   private var assemblies: [UInt32: PartAssembly] = [:]
   private var waiting = Queue<Work>()
   private var undecidedCertificates = 0
   private var learning = 0
   private var isVerifying = false
-  private var submitted: [Submitted] = []
-  private var undecidedMessages = 0
+  /// Batches that are being verified or committed.
+  private var submitted = 0
   private var undecidedBytes = 0
-  /// Everything at or below is decided and durable.
+  /// The highest number that is decided and durable.
   private var committedThrough: UInt64
 
   init(origin: NodeID, destination: NodeID, epoch: UInt64, committedThrough: UInt64, windowMessages: Int) {
@@ -40,24 +35,21 @@ struct InboundStream: Sendable {
   /// So much is undecided that reading on would only pile it up.
   var isOverfull: Bool { undecidedBytes > LinkLimits.undecidedBytesMax }
   /// Nothing that was taken in waits for its answer; half-arrived envelopes do not count.
-  var isIdle: Bool { submitted.isEmpty && waiting.isEmpty && learning == 0 }
+  var isIdle: Bool { submitted == 0 && waiting.isEmpty && learning == 0 }
 
   // MARK: - Frames
 
   mutating func deliver(_ frame: DeliverFrame) throws(LinkRefusal) {
     try check(frame)
-    guard frame.firstSeq > lastStarted else { throw LinkRefusal(.nonCanonical) }
-    try take(count: frame.envelopes.count)
-    lastStarted = frame.firstSeq + UInt64(frame.envelopes.count - 1)
+    try take(frame.firstSeq..<(frame.firstSeq + UInt64(frame.envelopes.count)))
     enqueue(frame)
   }
 
   mutating func part(_ part: PartFrame) throws(LinkRefusal) {
     if assemblies[part.stream] == nil {
-      guard part.offset == 0, part.firstSeq > lastStarted else { throw LinkRefusal(.nonCanonical) }
+      guard part.offset == 0, part.firstSeq < .max else { throw LinkRefusal(.nonCanonical) }
       guard assemblies.count < LinkLimits.partStreamsMax else { throw LinkRefusal(.windowExceeded) }
-      try take(count: 1)
-      lastStarted = part.firstSeq
+      try take(part.firstSeq..<(part.firstSeq + 1))
       assemblies[part.stream] = PartAssembly(part)
     }
     guard try assemblies[part.stream]?.add(part) == true,
@@ -82,21 +74,20 @@ struct InboundStream: Sendable {
     guard frame.epoch == epoch else { throw LinkRefusal(.nonCanonical) }
   }
 
-  private mutating func take(count: Int) throws(LinkRefusal) {
-    guard undecidedMessages + count <= windowMessages else { throw LinkRefusal(.windowExceeded) }
-    undecidedMessages += count
+  /// A number that is under way comes only once: its answer would be ambiguous.
+  private mutating func take(_ seqs: Range<UInt64>) throws(LinkRefusal) {
+    guard undecided.count + seqs.count <= windowMessages else { throw LinkRefusal(.windowExceeded) }
+    for seq in seqs {
+      guard undecided.insert(seq).inserted else { throw LinkRefusal(.nonCanonical) }
+    }
   }
 
   private mutating func enqueue(_ frame: DeliverFrame) {
-    // Envelopes still in parts hold the number back: after a crash they are not there.
-    let held = assemblies.values.lazy.map(\.firstSeq).min().map { $0 - 1 } ?? lastStarted
     let bytes = frame.envelopes.reduce(0) { $0 + $1.count }
     undecidedBytes += bytes
+    let seqs = frame.envelopes.indices.map { frame.firstSeq + UInt64($0) }
     waiting.append(
-      .accept(
-        InboundBatch(
-          epoch: epoch, firstSeq: frame.firstSeq, through: held, envelopes: frame.envelopes, byteCount: bytes)
-      ))
+      .accept(InboundBatch(epoch: epoch, seqs: seqs, envelopes: frame.envelopes, byteCount: bytes)))
   }
 
   // MARK: - Work
@@ -105,14 +96,38 @@ struct InboundStream: Sendable {
   /// stored.
   mutating func nextWork() -> Work? {
     switch waiting.first {
-    case .learn?: learning += 1
-    case .accept(let batch)?:
+    case .learn?:
+      learning += 1
+      return waiting.popFirst()
+    case .accept?:
       guard learning == 0, !isVerifying else { return nil }
       isVerifying = true
-      submitted.append(Submitted(firstSeq: batch.firstSeq, through: batch.through))
+      submitted += 1
+      return .accept(joinedBatch())
     case nil: return nil
     }
-    return waiting.popFirst()
+  }
+
+  /// Small frames that wait together are worked off together: mixed priorities leave few numbers that are
+  /// consecutive, and so many small frames.
+  private mutating func joinedBatch() -> InboundBatch {
+    var joined = InboundBatch(epoch: epoch, seqs: [], envelopes: [], byteCount: 0)
+    while case .accept(let batch)? = waiting.first {
+      guard
+        joined.seqs.isEmpty
+          || (joined.seqs.count + batch.seqs.count <= LinkLimits.joinedEnvelopesMax
+            && joined.byteCount + batch.byteCount <= LinkLimits.frameFillBytes)
+      else { break }
+      _ = waiting.popFirst()
+      if joined.seqs.isEmpty {
+        joined = batch
+      } else {
+        joined.seqs += batch.seqs
+        joined.envelopes += batch.envelopes
+        joined.byteCount += batch.byteCount
+      }
+    }
+    return joined
   }
 
   mutating func batchVerified() { isVerifying = false }
@@ -122,24 +137,16 @@ struct InboundStream: Sendable {
     undecidedCertificates -= 1
   }
 
-  /// The ack frames for a committed batch, each small enough for a frame. A batch that was turned away at
-  /// once may answer before older ones; `through` waits for those.
+  /// The ack frames for a committed batch, each small enough for a frame. What was put off may not have been
+  /// committed at all, so it does not count.
   mutating func committed(_ batch: InboundBatch, _ items: [AckFrame.Item]) -> [[UInt8]] {
-    undecidedMessages -= batch.envelopes.count
+    submitted -= 1
     undecidedBytes -= batch.byteCount
-    let before = committedThrough
-    if let index = submitted.firstIndex(where: { $0.firstSeq == batch.firstSeq && !$0.isDecided }) {
-      submitted[index].isDecided = true
-    }
-    while let first = submitted.first, first.isDecided {
-      committedThrough = max(committedThrough, first.through)
-      submitted.removeFirst()
-    }
-    let groups = Self.split(items)
-    return groups.enumerated().map { index, group in
+    for seq in batch.seqs { undecided.remove(seq) }
+    for item in items where item.outcome != .later { committedThrough = max(committedThrough, item.seq) }
+    return Self.split(items.sorted { $0.seq < $1.seq }).map { group in
       AckFrame(
-        origin: origin, destination: destination, epoch: epoch,
-        through: index == groups.count - 1 ? committedThrough : before, items: group
+        origin: origin, destination: destination, epoch: epoch, through: committedThrough, items: group
       ).encoded()
     }
   }

@@ -49,10 +49,15 @@ package struct LinkNumbers: Sendable, Equatable {
 /// An envelope waiting for the peer.
 package struct OutboundRow: Sendable {
   package var seq: UInt64
-  package var bytes: [UInt8]
+  /// Rows go out by this, then by number.
+  package var rank: UInt64
+  /// Nil for one that is too large to be read ahead; `readLarge` asks for it.
+  package var bytes: [UInt8]?
+  package var byteCount: Int
   package var senderKid: Kid
-  package init(seq: UInt64, bytes: [UInt8], senderKid: Kid) {
-    (self.seq, self.bytes, self.senderKid) = (seq, bytes, senderKid)
+  package init(seq: UInt64, rank: UInt64 = 0, bytes: [UInt8]?, byteCount: Int? = nil, senderKid: Kid) {
+    (self.seq, self.rank, self.bytes, self.senderKid) = (seq, rank, bytes, senderKid)
+    self.byteCount = byteCount ?? bytes?.count ?? 0
   }
 }
 
@@ -67,12 +72,10 @@ package struct SenderCertificate: Sendable {
   }
 }
 
-/// Consecutive envelopes of one deliver frame, to be verified and committed together.
+/// Envelopes to be verified and committed together, each with its number.
 package struct InboundBatch: Sendable {
   package var epoch: UInt64
-  package var firstSeq: UInt64
-  /// Everything at or below is in this batch, was handed over before it, or was skipped by the origin.
-  package var through: UInt64
+  package var seqs: [UInt64]
   package var envelopes: [ArraySlice<UInt8>]
   package var byteCount: Int
 }
@@ -100,13 +103,17 @@ package enum LinkEvent: Sendable {
   /// The node stops, or the peer was removed: finish what is open, then say goodbye with this code.
   case drain(ErrorCode)
   case envelopesAvailable
-  /// Answer to `readEnvelopes`: rows in ascending order and the certificates that they need first.
-  case envelopesRead([OutboundRow], certificates: [SenderCertificate])
+  /// Answer to `readEnvelopes`: rows, how far the mailbox was read for them, and the certificates that they
+  /// need first.
+  case envelopesRead([OutboundRow], through: OutboxCursor, certificates: [SenderCertificate])
   case envelopesReadFailed
   /// Answer to `redrawEpoch`.
   case epochRedrawn
   /// A broken frame, or a failure of ours: the link cannot go on.
   case failed(ErrorCode)
+  /// Answer to `readLarge`: nil when the row has ended.
+  case largeRead([UInt8]?)
+  case largeReadFailed
   /// Answer to `loadNumbers`.
   case numbersLoaded(LinkNumbers)
   /// TLS is up and the exporter is known.
@@ -146,7 +153,9 @@ package enum LinkAction: Sendable {
   case established
   case learn(CertificateItem)
   case loadNumbers
-  case readEnvelopes(after: UInt64, maxCount: Int, maxBytes: Int)
+  case readEnvelopes(after: OutboxCursor, maxCount: Int, maxBytes: Int)
+  /// The bytes of a row that was read without them.
+  case readLarge(seq: UInt64)
   case readReceipts(after: UInt64, maxCount: Int)
   /// Our own store was rolled back: numbering starts over.
   case redrawEpoch

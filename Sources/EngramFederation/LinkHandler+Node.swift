@@ -56,32 +56,46 @@ extension LinkHandler {
   }
 
   /// From memory when the rows were only just committed and their certificates are over there already.
-  func readEnvelopes(after: UInt64, maxCount: Int, maxBytes: Int, sent: [Kid: UInt64]) {
-    if let rows = node.freshOutbound(peer.name, after: after, maxCount: maxCount, maxBytes: maxBytes),
-      rows.allSatisfy({ row in sent[row.senderKid].map { $0 >= row.senderListVersion } ?? false })
+  func readEnvelopes(after: OutboxCursor, maxCount: Int, maxBytes: Int, sent: [Kid: UInt64]) {
+    if let read = node.freshOutbound(peer.name, after: after, maxCount: maxCount, maxBytes: maxBytes),
+      read.rows.allSatisfy({ row in sent[row.senderKid].map { $0 >= row.senderListVersion } ?? false })
     {
       return handle(
-        .envelopesRead(
-          rows.map { OutboundRow(seq: $0.seq, bytes: $0.bytes, senderKid: $0.senderKid) }, certificates: []))
+        .envelopesRead(read.rows.map { OutboundRow($0) }, through: read.cursor, certificates: []))
     }
     read { [node, peer] () throws(ErrorCode) in
-      let rows = try node.outbound(peer.name, after: after, maxCount: maxCount, maxBytes: maxBytes)
+      let read = try node.outbound(peer.name, after: after, maxCount: maxCount, maxBytes: maxBytes)
       var known = sent
       var certificates: [SenderCertificate] = []
-      for row in rows where known[row.senderKid].map({ $0 < row.senderListVersion }) ?? true {
+      for row in read.rows where known[row.senderKid].map({ $0 < row.senderListVersion }) ?? true {
         known[row.senderKid] = row.senderListVersion
         if let item = try node.certificate(row.senderKid) {
           certificates.append(
             SenderCertificate(kid: row.senderKid, listVersion: row.senderListVersion, item: item))
         }
       }
-      return (rows.map { OutboundRow(seq: $0.seq, bytes: $0.bytes, senderKid: $0.senderKid) }, certificates)
+      return (read, certificates)
     } _: { [log = environment.log] result in
       switch result {
       case .failure(let code):
         log.error("reading the outbox failed", metadata: ["code": "\(code.name)"])
         return .envelopesReadFailed
-      case .success((let rows, let certificates)): return .envelopesRead(rows, certificates: certificates)
+      case .success((let read, let certificates)):
+        return .envelopesRead(
+          read.rows.map { OutboundRow($0) }, through: read.cursor, certificates: certificates)
+      }
+    }
+  }
+
+  func readLarge(_ seq: UInt64) {
+    read { [node, peer] () throws(ErrorCode) in
+      try node.outboundBytes(peer.name, seq: seq)
+    } _: { [log = environment.log] result in
+      switch result {
+      case .failure(let code):
+        log.error("reading a large message failed", metadata: ["code": "\(code.name)"])
+        return .largeReadFailed
+      case .success(let bytes): return .largeRead(bytes)
       }
     }
   }
@@ -123,7 +137,7 @@ extension LinkHandler {
     }
     verifier.run(batch.envelopes, home: port.channel.eventLoop) { [node, peer] results in
       node.acceptFromPeer(
-        peer.name, epoch: batch.epoch, firstSeq: batch.firstSeq, through: batch.through, batch: results
+        peer.name, epoch: batch.epoch, seqs: batch.seqs, batch: results
       ) { result in
         switch result {
         case .success(let items): port.post(.batchCommitted(batch, items))
@@ -178,5 +192,13 @@ extension LinkHandler {
     environment.log.error(
       "a peer forgot messages that it had acknowledged: its store went back in time",
       metadata: ["peer": "\(peer.name)", "code": "\(ErrorCode.peerRolledBack.name)"])
+  }
+}
+
+extension OutboundRow {
+  fileprivate init(_ envelope: OutboundEnvelope) {
+    self.init(
+      seq: envelope.seq, rank: envelope.rank, bytes: envelope.bytes, byteCount: envelope.byteCount,
+      senderKid: envelope.senderKid)
   }
 }

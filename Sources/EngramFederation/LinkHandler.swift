@@ -206,6 +206,7 @@ final class LinkHandler: ChannelDuplexHandler {
     case .readEnvelopes(let after, let maxCount, let maxBytes):
       readEnvelopes(
         after: after, maxCount: maxCount, maxBytes: maxBytes, sent: machine?.certificatesSent ?? [:])
+    case .readLarge(let seq): readLarge(seq)
     case .readReceipts(let after, let maxCount): readReceipts(after: after, maxCount: maxCount)
     case .redrawEpoch: redrawEpoch()
     case .reportPeerRollback: reportPeerRollback()

@@ -17,10 +17,15 @@ package enum LinkLimits {
   package static let partStreamsMax = 2
   /// Bytes received and not decided yet before reading pauses: a few commits' worth.
   package static let undecidedBytesMax = 32 << 20
+  /// Envelopes of small frames that are verified and committed together: enough to keep every core busy.
+  package static let joinedEnvelopesMax = 256
   /// Frames that arrive while the answer to the peer's hello is being prepared.
   package static let heldFramesMax = 2_048
   /// Bytes of deliveries handed to the transport in one go; then others get their turn.
   package static let bulkQuantumBytes = 512 << 10
+  /// Bytes of deliveries read and not yet handed to the transport. Enough to fill it twice; what is more
+  /// urgent and not read yet waits for no more than this.
+  package static let readAheadBytes = 1 << 20
   /// Bytes waiting in the transport before a peer that reads nothing is dropped.
   package static let unsentBytesMax = 32 << 20
   /// Directory questions without an answer, in either direction.
@@ -41,7 +46,8 @@ package enum LinkLimits {
 package struct LinkSettings: Sendable, Equatable {
   /// Messages on their way to a peer and not acknowledged; also announced as what we take.
   package var windowMessages = 1_024
-  /// Bytes on their way to a peer and not acknowledged. One message may always go.
+  /// Bytes on their way to a peer and not acknowledged; as much again in envelopes that go in parts. One
+  /// message of each kind may always go.
   package var windowBytes = 8 << 20
   /// A link that is silent for so long is pinged.
   package var idlePingMs: UInt64 = 15_000

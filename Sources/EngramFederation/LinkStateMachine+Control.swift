@@ -61,7 +61,7 @@ extension LinkStateMachine {
     // Signals tell of new rows; now and then we look anyway, for rows that an expired one hid or a failed
     // read left.
     if liveness.isSweepDue(nowMs: nowMs) {
-      session?.outbound.workArrived()
+      session?.outbound.sweep()
       session?.receiptsOut.workArrived()
     }
     switch liveness.tick(nowMs: nowMs, isEstablished: phase == .established) {

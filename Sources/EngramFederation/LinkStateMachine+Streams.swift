@@ -116,20 +116,26 @@ extension LinkStateMachine {
     guard session != nil else { return }
     switch event {
     case .envelopesAvailable: session?.outbound.workArrived()
-    case .envelopesRead(let rows, let certificates):
+    case .envelopesRead(let rows, let through, let certificates):
       // Certificates go ahead of everything that was read with them; each device list once per link.
       for certificate in certificates where session?.outbound.markSent(certificate) == true {
         send(.certificate, certificate.item.encoded())
       }
-      let unsendable = session?.outbound.take(rows) ?? []
-      if !unsendable.isEmpty { actions.append(.settle(through: 0, unsendable)) }
+      refuse(session?.outbound.take(rows, through: through) ?? [])
     case .envelopesReadFailed: session?.outbound.readFailed()
+    case .largeRead(let bytes): refuse(session?.outbound.takeLarge(bytes) ?? [])
+    case .largeReadFailed: session?.outbound.largeReadFailed()
     case .receiptsAvailable: session?.receiptsOut.workArrived()
     case .receiptsReadFailed: session?.receiptsOut.readFailed()
     case .receiptsRead(let rows): session?.receiptsOut.take(rows)
     case .settled(let count): session?.outbound.settled(count)
     default: break
     }
+  }
+
+  /// Ends rows that this peer can never be sent.
+  private mutating func refuse(_ unsendable: [AckFrame.Item]) {
+    if !unsendable.isEmpty { actions.append(.settle(through: 0, unsendable)) }
   }
 }
 

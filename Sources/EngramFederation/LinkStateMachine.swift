@@ -4,9 +4,9 @@ package import EngramCore
 /// random source; time comes with each event. `docs/protocol/federation.md` describes the same in words.
 ///
 /// 1. Both sides prove themselves with a signed hello (`LinkStateMachine+Hello`).
-/// 2. Rows of the peer's mailbox go out in sequence, as deliver frames and parts (`OutboundStream`).
-/// 3. What comes in is verified, committed and then acknowledged, in order (`InboundStream`).
-/// 4. Receipts travel the same way on a stream of their own (`ReceiptsStream`).
+/// 2. Rows of the peer's mailbox go out by priority and age, as deliver frames and parts (`OutboundStream`).
+/// 3. What comes in is verified, committed and then acknowledged (`InboundStream`).
+/// 4. Receipts travel in sequence on a stream of their own (`ReceiptsStream`).
 /// 5. Directory questions, requests, pings and goodbyes pass in between (`LinkStateMachine+Control`,
 ///    `LinkStateMachine+Requests`).
 package struct LinkStateMachine: Sendable {
@@ -78,8 +78,8 @@ package struct LinkStateMachine: Sendable {
     case .opened, .numbersLoaded, .claimed, .epochRedrawn: handshake(event)
     case .received(let frame): receive(frame)
     case .batchCommitted, .batchVerified, .certificateLearned, .receiptsCommitted: inbound(event)
-    case .envelopesAvailable, .envelopesRead, .envelopesReadFailed, .receiptsAvailable, .receiptsRead,
-      .receiptsReadFailed, .settled:
+    case .envelopesAvailable, .envelopesRead, .envelopesReadFailed, .largeRead, .largeReadFailed,
+      .receiptsAvailable, .receiptsRead, .receiptsReadFailed, .settled:
       outbound(event)
     case .directoryAnswered, .directoryLookup: directory(event)
     case .requestAnswered, .requestMade: request(event)
@@ -125,12 +125,12 @@ package struct LinkStateMachine: Sendable {
   private mutating func pump() {
     advanceInbound()
     guard drain == nil else { return finishDraining() }
-    requestReads()
     var bytes = 0
     while isWritable, bytes < LinkLimits.bulkQuantumBytes, let (type, payload) = session?.nextBulkFrame() {
       send(type, payload)
       bytes += payload.count
     }
+    requestReads()
   }
 
   private mutating func requestReads() {
@@ -138,6 +138,7 @@ package struct LinkStateMachine: Sendable {
     if features.contains(.deliver), let read = session?.outbound.nextRead() {
       actions.append(.readEnvelopes(after: read.after, maxCount: read.maxCount, maxBytes: read.maxBytes))
     }
+    if let seq = session?.outbound.nextLargeRead() { actions.append(.readLarge(seq: seq)) }
     if features.contains(.receipts), let read = session?.receiptsOut.nextRead() {
       actions.append(.readReceipts(after: read.after, maxCount: read.maxCount))
     }

@@ -1,7 +1,11 @@
 import EngramCore
+import EngramNode
 
-/// Our deliveries to one peer on one link: rows are read ahead within the window, framed, and remembered
-/// until the peer answers for each of them. Numbers ascend; gaps are rows that were settled otherwise.
+/// Our deliveries to one peer on one link: rows are read ahead within the window, framed in the order of
+/// work, and remembered until the peer answers for each of them by its number.
+///
+/// Envelopes larger than a frame are kept apart: they are read one at a time, go in parts between the frames
+/// of others, and have a window of their own.
 struct OutboundStream: Sendable {
   private let origin: NodeID
   private let destination: NodeID
@@ -11,12 +15,14 @@ struct OutboundStream: Sendable {
   private let frameBytesMax: Int
   private let canPart: Bool
 
-  /// Highest sequence number read. Rows leave the mailbox only when they are settled, so a link starts from
-  /// the first row there is, whatever was acknowledged on others.
-  private var cursor: UInt64 = 0
-  private var queue = Queue<OutboundRow>()
-  private var queuedBytes = 0
+  /// What was read. Rows leave the mailbox only when they are settled, so a link starts from the first row
+  /// there is, whatever was acknowledged on others.
+  private var cursor = OutboxCursor.start
+  private var queue = RankedRows()
   private var flights = FlightLog()
+  private var large = RankedRows()
+  /// The large row whose bytes are being read.
+  private var loading: OutboundRow?
   private var parts: PartSender?
   private var nextStream: UInt32 = 1
   private var partWasLast = false
@@ -45,40 +51,93 @@ struct OutboundStream: Sendable {
   mutating func workArrived() { mayHaveMore = true }
 
   /// What to read next, nil when nothing is known to wait or the window has no room worth a read.
-  mutating func nextRead() -> (after: UInt64, maxCount: Int, maxBytes: Int)? {
+  mutating func nextRead() -> (after: OutboxCursor, maxCount: Int, maxBytes: Int)? {
     // Rows that were put off take up half of the window at most: the other half is for everybody else.
-    let used = flights.count + queue.count + unsettled - min(postponed.count, windowMessages / 2)
-    let usedBytes = flights.byteCount + queuedBytes
+    let waiting = queue.count + large.count + (loading == nil ? 0 : 1)
+    let used = flights.count + waiting + unsettled - min(postponed.count, windowMessages / 2)
+    let usedBytes = flights.byteCount + queue.byteCount
     guard mayHaveMore, !isReading, used < windowMessages, usedBytes < windowBytes else { return nil }
     // Reading one row per acknowledgement would cost a read each: wait for a quarter of the window.
     guard used == 0 || (windowMessages - used) * 4 >= windowMessages,
-      queue.isEmpty || usedBytes * 4 <= windowBytes * 3
+      queue.isEmpty || (usedBytes * 4 <= windowBytes * 3 && queue.byteCount * 2 <= LinkLimits.readAheadBytes)
     else { return nil }
     (isReading, mayHaveMore) = (true, false)
-    return (cursor, min(windowMessages - used, Limits.envelopesPerBatchMax), windowBytes - usedBytes)
+    let bytes = min(windowBytes - usedBytes, LinkLimits.readAheadBytes - queue.byteCount)
+    return (cursor, min(windowMessages - used, Limits.envelopesPerBatchMax), max(bytes, 1))
   }
 
   /// Takes the rows of a read. Returns outcomes for those that can never be sent on this link.
-  mutating func take(_ rows: [OutboundRow]) -> [AckFrame.Item] {
+  mutating func take(_ rows: [OutboundRow], through reached: OutboxCursor) -> [AckFrame.Item] {
     isReading = false
-    guard let last = rows.last else { return [] }
-    mayHaveMore = true
-    cursor = max(cursor, last.seq)
+    if reached != cursor || !rows.isEmpty { mayHaveMore = true }
+    cursor = reached
     var unsendable: [AckFrame.Item] = []
     for row in rows {
-      if frameBytes(row) > frameBytesMax && !canPart {
-        unsendable.append(AckFrame.Item(seq: row.seq, outcome: .refused, code: .tooLarge))
-      } else {
-        queue.append(row)
-        queuedBytes += row.bytes.count
+      if row.bytes == nil {
+        large.insert(row)
+      } else if let refusal = place(row) {
+        unsendable.append(refusal)
       }
     }
     unsettled += unsendable.count
     return unsendable
   }
 
+  /// Puts a row that has its bytes where it waits, or says why it cannot.
+  private mutating func place(_ row: OutboundRow) -> AckFrame.Item? {
+    if !isOversized(row) {
+      queue.insert(row)
+    } else if canPart {
+      large.insert(row)
+    } else {
+      return AckFrame.Item(seq: row.seq, outcome: .refused, code: .tooLarge)
+    }
+    return nil
+  }
+
   /// The read failed; the next signal or sweep tries again.
   mutating func readFailed() { isReading = false }
+
+  /// The large row to read next, nil while another is under way. Starts one that has been read.
+  mutating func nextLargeRead() -> UInt64? {
+    guard parts == nil, loading == nil, let row = large.first,
+      flights.largeByteCount == 0 || flights.largeByteCount + row.byteCount <= windowBytes
+    else { return nil }
+    _ = large.popFirst()
+    guard row.bytes == nil else {
+      startParts(row)
+      return nil
+    }
+    loading = row
+    return row.seq
+  }
+
+  /// Takes the bytes of the large row, nil when it has ended. Returns its outcome if it can never be sent.
+  mutating func takeLarge(_ bytes: [UInt8]?) -> [AckFrame.Item] {
+    guard var row = loading else { return [] }
+    loading = nil
+    guard let bytes else { return [] }
+    (row.bytes, row.byteCount) = (bytes, bytes.count)
+    guard let refusal = place(row) else { return [] }
+    unsettled += 1
+    return [refusal]
+  }
+
+  /// It keeps its place, and is read again at the next sweep.
+  mutating func largeReadFailed() {
+    guard let row = loading else { return }
+    loading = nil
+    setAside.append(row)
+  }
+
+  /// Large rows whose read failed; the sweep gives them another chance.
+  private var setAside: [OutboundRow] = []
+
+  mutating func sweep() {
+    workArrived()
+    for row in setAside { large.insert(row) }
+    setAside = []
+  }
 
   mutating func settled(_ count: Int) { unsettled -= count }
 
@@ -93,37 +152,38 @@ struct OutboundStream: Sendable {
 
   var hasFrames: Bool { parts != nil || !queue.isEmpty }
 
-  /// Parts of a large envelope and frames of others take turns. Only one envelope is in parts at a time: what
-  /// is behind the next large one waits, because numbers ascend.
+  /// Parts of a large envelope and frames of others take turns, whatever their priorities: neither holds up
+  /// the other for more than a frame.
   mutating func nextFrame() -> (FrameType, [UInt8])? {
-    let canDeliver = queue.first.map { !isOversized($0) } ?? false
-    if parts == nil, let row = queue.first, isOversized(row) { startParts(row) }
-    if parts != nil, !canDeliver || !partWasLast {
+    if parts != nil, queue.isEmpty || !partWasLast {
       partWasLast = true
       return nextPart()
     }
     partWasLast = false
-    return canDeliver ? (.deliver, nextDeliver()) : nil
+    return queue.isEmpty ? nil : (.deliver, nextDeliver())
   }
 
-  private func frameBytes(_ row: OutboundRow) -> Int { 1 + DeliverFrame.overheadBytes + 4 + row.bytes.count }
-  private func isOversized(_ row: OutboundRow) -> Bool { frameBytes(row) > frameBytesMax }
+  private func isOversized(_ row: OutboundRow) -> Bool {
+    1 + DeliverFrame.overheadBytes + 4 + row.byteCount > frameBytesMax
+  }
 
+  /// Consecutive numbers share a frame.
   private mutating func nextDeliver() -> [UInt8] {
     var envelopes: [ArraySlice<UInt8>] = []
     var bytes = 0
     var firstSeq: UInt64 = 0
-    while let row = queue.first, envelopes.count < Limits.envelopesPerBatchMax, !isOversized(row) {
+    while let row = queue.first, envelopes.count < Limits.envelopesPerBatchMax {
       if envelopes.isEmpty {
         firstSeq = row.seq
       } else {
         guard row.seq == firstSeq + UInt64(envelopes.count),
-          bytes + row.bytes.count + 4 <= LinkLimits.frameFillBytes
+          bytes + row.byteCount + 4 <= LinkLimits.frameFillBytes
         else { break }
       }
-      envelopes.append(row.bytes[...])
-      bytes += row.bytes.count + 4
-      launch(row)
+      _ = queue.popFirst()
+      envelopes.append((row.bytes ?? [])[...])
+      bytes += row.byteCount + 4
+      launch(row, isLarge: false)
     }
     return DeliverFrame(
       origin: origin, destination: destination, epoch: epoch, firstSeq: firstSeq, envelopes: envelopes
@@ -132,10 +192,11 @@ struct OutboundStream: Sendable {
 
   private mutating func startParts(_ row: OutboundRow) {
     let frame = DeliverFrame(
-      origin: origin, destination: destination, epoch: epoch, firstSeq: row.seq, envelopes: [row.bytes[...]])
+      origin: origin, destination: destination, epoch: epoch, firstSeq: row.seq,
+      envelopes: [(row.bytes ?? [])[...]])
     parts = PartSender(stream: nextStream, firstSeq: row.seq, bytes: frame.encoded())
     nextStream &+= 1
-    launch(row)
+    launch(row, isLarge: true)
   }
 
   private mutating func nextPart() -> (FrameType, [UInt8])? {
@@ -144,29 +205,34 @@ struct OutboundStream: Sendable {
     return (.part, frame)
   }
 
-  private mutating func launch(_ row: OutboundRow) {
-    _ = queue.popFirst()
-    queuedBytes -= row.bytes.count
-    flights.append(seq: row.seq, bytes: row.bytes.count, sender: row.senderKid)
+  private mutating func launch(_ row: OutboundRow, isLarge: Bool) {
+    flights.append(
+      seq: row.seq, FlightLog.Flight(bytes: row.byteCount, sender: row.senderKid, isLarge: isLarge))
   }
 
   // MARK: - Answers
 
-  /// Checks that the peer answers what it was sent, each row once. Returns the number up to which everything
-  /// that this link sent is answered: the peer's own `through` may run ahead of rows that are on their way
-  /// again. What the peer put off is not among the outcomes; it comes from `duePostponed`.
+  /// Checks that the peer answers what it was sent, each row once. Returns the highest number that it has
+  /// decided on, by its own word and by these answers. What the peer put off is not among the outcomes; it
+  /// comes from `duePostponed`.
   mutating func acknowledge(
     _ frame: AckFrame, nowMs: UInt64
   ) throws(LinkRefusal) -> (through: UInt64, items: [AckFrame.Item]) {
     guard frame.origin == origin, frame.destination == destination else { throw LinkRefusal(.wrongPeer) }
     guard frame.epoch == epoch else { throw LinkRefusal(.nonCanonical) }
     var later: [(item: AckFrame.Item, sender: Kid)] = []
+    var decided: UInt64 = 0
     for item in frame.items {
       guard let sender = flights.answer(item.seq) else { throw LinkRefusal(.nonCanonical) }
-      if item.outcome == .later { later.append((item, sender)) } else { postponed.answered(sender) }
+      if item.outcome == .later {
+        later.append((item, sender))
+      } else {
+        decided = max(decided, item.seq)
+        postponed.answered(sender)
+      }
     }
     unsettled += frame.items.count
-    let through = min(frame.through, flights.answeredThrough)
+    let through = min(frame.through, decided)
     guard !later.isEmpty else { return (through, frame.items) }
     postponed.add(later, nowMs: nowMs)
     return (through, frame.items.filter { $0.outcome != .later })
@@ -196,51 +262,5 @@ private struct PartSender: Sendable {
       stream: stream, firstSeq: firstSeq, total: UInt32(bytes.count), offset: UInt32(offset),
       bytes: bytes[offset..<end]
     ).encoded()
-  }
-}
-
-/// Sent and not yet answered rows, ascending.
-private struct FlightLog: Sendable {
-  private struct Flight {
-    let seq: UInt64
-    let bytes: Int
-    let sender: Kid
-    var isAnswered = false
-  }
-
-  private var flights: [Flight] = []
-  private var head = 0
-  private(set) var count = 0
-  private(set) var byteCount = 0
-  /// Everything sent up to here is answered.
-  private(set) var answeredThrough: UInt64 = 0
-
-  mutating func append(seq: UInt64, bytes: Int, sender: Kid) {
-    flights.append(Flight(seq: seq, bytes: bytes, sender: sender))
-    count += 1
-    byteCount += bytes
-  }
-
-  /// The sender's device; nil when the row is not on its way.
-  mutating func answer(_ seq: UInt64) -> Kid? {
-    var (low, high) = (head, flights.count)
-    while low < high {
-      let middle = (low + high) / 2
-      if flights[middle].seq < seq { low = middle + 1 } else { high = middle }
-    }
-    guard low < flights.count, flights[low].seq == seq, !flights[low].isAnswered else { return nil }
-    flights[low].isAnswered = true
-    let sender = flights[low].sender
-    count -= 1
-    byteCount -= flights[low].bytes
-    while head < flights.count, flights[head].isAnswered {
-      answeredThrough = flights[head].seq
-      head += 1
-    }
-    if head > 256, head * 2 > flights.count {
-      flights.removeFirst(head)
-      head = 0
-    }
-    return sender
   }
 }

@@ -1,17 +1,35 @@
 internal import EngramCore
 import Synchronization
 
+/// A message as the commit thread had it in hand when it stored it.
+struct FreshEnvelope: Sendable {
+  let envelope: UnverifiedEnvelope
+  /// In an outbox; elsewhere nobody asks.
+  let lane: Priority
+  let acceptedMs: UInt64
+
+  init(_ envelope: UnverifiedEnvelope, lane: Priority, acceptedMs: UInt64) {
+    (self.envelope, self.lane, self.acceptedMs) = (envelope, lane, acceptedMs)
+  }
+
+  var header: EnvelopeHeader { envelope.header }
+}
+
 /// A row as the commit thread had it in hand when it wrote it.
 enum FreshRow: Sendable {
-  case envelope(UnverifiedEnvelope)
+  case envelope(FreshEnvelope)
   /// A row of receipts: `lp(receipt)…`
   case notice([UInt8])
 
   fileprivate var byteCount: Int {
     switch self {
-    case .envelope(let envelope): envelope.bytes.count
+    case .envelope(let fresh): fresh.envelope.bytes.count
     case .notice(let bytes): bytes.count
     }
+  }
+
+  fileprivate var lane: Priority {
+    if case .envelope(let fresh) = self { fresh.lane } else { .normal }
   }
 }
 
@@ -38,6 +56,8 @@ final class FreshRows: Sendable {
     var rows: [(seq: UInt64, row: FreshRow)] = []
     var head = 0
     var byteCount = 0
+    /// How many of the rows are in each lane, so that nobody looks for what is not there.
+    var laneCounts = [Int](repeating: 0, count: Priority.allCases.count)
     var isClosed = false
   }
 
@@ -71,6 +91,7 @@ final class FreshRows: Sendable {
       var line = state.lines[mailbox] ?? Line(after: first - 1, through: first - 1)
       if let rows, line.byteCount + bytes <= Self.lineBytesMax, state.byteCount + bytes <= Self.bytesMax {
         line.rows += rows
+        for (_, row) in rows { line.laneCounts[Int(row.lane.rawValue) - 1] += 1 }
         line.through = through
         line.byteCount += bytes
         state.byteCount += bytes
@@ -111,6 +132,43 @@ final class FreshRows: Sendable {
   }
 }
 
+extension FreshRows {
+  /// Envelopes of an outbox behind a cursor for which `isWanted` holds, in the order of work: always one if
+  /// there is any, then as many as fit. Large ones count for no bytes. Nil when only the store
+  /// knows.
+  func laneRows(
+    _ mailbox: Int64, after cursor: OutboxCursor, maxCount: Int, maxBytes: Int, ageStepMs: UInt64,
+    where isWanted: (FreshEnvelope) -> Bool
+  ) -> (rows: [LaneRow<FreshEnvelope>], cursor: OutboxCursor)? {
+    state.withLock { state in
+      guard let line = state.lines[mailbox], cursor.least >= line.after else { return nil }
+      // What came after the end of a closed line may have to go first.
+      guard !line.isClosed else {
+        state.drop(mailbox)
+        return nil
+      }
+      state.trim(mailbox, through: cursor.least)
+      guard let line = state.lines[mailbox] else { return nil }
+      var rows: [LaneRow<FreshEnvelope>] = []
+      var bytes = 0
+      var positions = [Int](repeating: line.head, count: Priority.allCases.count)
+      let reached = mergeLanes(from: cursor, end: line.through) { lane -> LaneRow<FreshEnvelope>? in
+        line.next(in: lane, after: cursor[lane], &positions[Int(lane.rawValue) - 1], isWanted).map {
+          let rank = Ranking.rank(readyMs: $0.row.acceptedMs, priority: lane, ageStepMs: ageStepMs)
+          return LaneRow(key: ReadyKey(rank: rank, seq: $0.seq), content: $0.row)
+        }
+      } take: { (row: LaneRow<FreshEnvelope>) -> Bool in
+        let count = row.content.envelope.bytes.count
+        if count <= OutboxLimits.readAheadBytesMax { bytes += count }
+        guard rows.isEmpty || (rows.count < maxCount && bytes <= maxBytes) else { return false }
+        rows.append(row)
+        return true
+      }
+      return (rows, reached)
+    }
+  }
+}
+
 extension FreshRows.State {
   fileprivate mutating func drop(_ mailbox: Int64) {
     if let line = lines.removeValue(forKey: mailbox) { byteCount -= line.byteCount }
@@ -124,10 +182,26 @@ extension FreshRows.State {
 }
 
 extension FreshRows.Line {
+  /// The next row of a lane from a position on, which moves behind it.
+  fileprivate func next(
+    in lane: Priority, after seq: UInt64, _ position: inout Int, _ isWanted: (FreshEnvelope) -> Bool
+  ) -> (seq: UInt64, row: FreshEnvelope)? {
+    guard laneCounts[Int(lane.rawValue) - 1] > 0 else { return nil }
+    while position < rows.count {
+      defer { position += 1 }
+      let entry = rows[position]
+      if entry.seq > seq, case .envelope(let fresh) = entry.row, fresh.lane == lane, isWanted(fresh) {
+        return (entry.seq, fresh)
+      }
+    }
+    return nil
+  }
+
   fileprivate mutating func trim(through seq: UInt64, _ freed: inout Int) {
     after = max(after, min(seq, through))
     while head < rows.count, rows[head].seq <= seq {
       freed += rows[head].row.byteCount + FreshRows.rowBytes
+      laneCounts[Int(rows[head].row.lane.rawValue) - 1] -= 1
       // Lets the bytes go at once, and the place later.
       rows[head].row = .notice([])
       head += 1

@@ -103,14 +103,14 @@ extension Node {
       })
   }
 
-  /// Steps 5 to 8 for a batch of a peer. The link's progress (`through`) commits with the messages. A failure
-  /// means that nothing was judged: there is no answer, and everything has to come again on another link.
+  /// Steps 5 to 8 for a batch of a peer. The link's progress, the highest number, commits with the messages.
+  /// A failure means that nothing was judged: there is no answer, and everything has to come again on another
+  /// link.
   package func acceptFromPeer(
-    _ peer: NodeName, epoch: UInt64, firstSeq: UInt64, through: UInt64,
-    batch: [Result<VerifiedEnvelope, ErrorCode>],
+    _ peer: NodeName, epoch: UInt64, seqs: [UInt64], batch: [Result<VerifiedEnvelope, ErrorCode>],
     completion: @escaping @Sendable (Result<[AckFrame.Item], ErrorCode>) -> Void
   ) {
-    let seqs = batch.indices.map { firstSeq + UInt64($0) }
+    let through = seqs.max() ?? 0
     commitLoop.submit(
       CommitCommand(weight: batch.count) { [self] group in
         guard let known = roster.peer(peer), known.peer.isEnabled else { throw ErrorCode.peerSuspended }
@@ -225,15 +225,17 @@ extension Node {
     guard case .inserted(let message) = outcome else { return outcome }
     for destination in routes.destinations {
       let seq = try group.nextSeq(destination.mailbox)
-      let place = waitingPlace(destination, seq: seq, message: message, header, nowMs: group.nowMs)
+      let place = try waitingPlace(destination, seq: seq, message: message, header, in: group)
       try group.transaction.insertDelivery(place)
       // What is held gets another number when it is due, so readers must not know this one.
       if place.holdMs > 0 {
         group.putUnseen(in: place.mailbox)
       } else {
-        group.keep(.envelope(envelope.envelope), in: place.mailbox, seq: seq)
+        let lane = destination.kind == .peer ? Ranking.lane(rank: place.rank) : nil
+        let fresh = FreshEnvelope(envelope.envelope, lane: lane ?? header.priority, acceptedMs: group.nowMs)
+        group.keep(.envelope(fresh), in: place.mailbox, seq: seq)
       }
-      if let rank = place.rank {
+      if destination.kind != .peer, let rank = place.rank {
         group.note(
           .ready(
             mailbox: place.mailbox,
@@ -246,22 +248,26 @@ extension Node {
     return outcome
   }
 
-  /// How a message waits at one of its destinations: in order of work, held until its time, or in an outbox,
-  /// which goes by numbers. What is for later goes to the recipient's node at once and is held there.
+  /// How a message waits at one of its destinations: in order of work, held until its time, or in a lane of
+  /// an outbox. What is for later goes to the recipient's node at once and is held there.
   private func waitingPlace(
-    _ destination: Routes.Destination, seq: UInt64, message: Int64, _ header: EnvelopeHeader, nowMs: UInt64
-  ) -> DeliveryPlace {
+    _ destination: Routes.Destination, seq: UInt64, message: Int64, _ header: EnvelopeHeader,
+    in group: CommitGroup
+  ) throws -> DeliveryPlace {
     var place = DeliveryPlace(
       mailbox: destination.mailbox, seq: seq, message: message, slots: destination.slots)
     switch destination.kind {
-    case .peer: return place
+    case .peer:
+      place.rank = Ranking.lane(try outboxLane(of: header, in: group))
+      return place
     case .device: break
     case .workQueue(let kids): place.kids = kids
     }
-    if header.notBeforeMs > nowMs {
+    if header.notBeforeMs > group.nowMs {
       place.holdMs = header.notBeforeMs
     } else {
-      place.rank = Ranking.rank(readyMs: nowMs, priority: header.priority, ageStepMs: settings.ageStepMs)
+      place.rank = Ranking.rank(
+        readyMs: group.nowMs, priority: header.priority, ageStepMs: settings.ageStepMs)
     }
     return place
   }

@@ -93,18 +93,18 @@ extension Node {
     guard noticesOnly || dispatcher.leased(session.mailbox) == nil else { return nil }
     let now = clock.nowMs()
     let rows = freshRows.rows(session.mailbox, after: after, maxCount: maxCount, maxBytes: maxBytes) { row in
-      guard case .envelope(let envelope) = row else { return true }
-      return !noticesOnly && envelope.header.expiresMs > now && envelope.header.notBeforeMs <= now
+      guard case .envelope(let fresh) = row else { return true }
+      return !noticesOnly && fresh.header.expiresMs > now && fresh.header.notBeforeMs <= now
     }
     guard let rows else { return nil }
     var items: [MailboxItem] = []
     items.reserveCapacity(rows.count)
     for (seq, row) in rows {
       switch row {
-      case .envelope(let envelope):
+      case .envelope(let fresh):
         // A certificate that has to come first is in the store.
-        guard knownSenders.contains(envelope.header.senderKid) else { return nil }
-        items.append(MailboxItem(kind: .envelope, seq: seq, payload: envelope.bytes))
+        guard knownSenders.contains(fresh.header.senderKid) else { return nil }
+        items.append(MailboxItem(kind: .envelope, seq: seq, payload: fresh.envelope.bytes))
       case .notice(let bytes):
         items.append(MailboxItem(kind: .receipt, seq: seq, payload: bytes))
       }

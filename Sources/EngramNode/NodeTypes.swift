@@ -126,11 +126,23 @@ package struct LinkState: Sendable {
 
 package struct OutboundEnvelope: Sendable {
   package let seq: UInt64
-  /// Pruned for the peer: full wraps exactly for its own clients.
-  package let bytes: [UInt8]
+  /// Its place in the order of work; see `Ranking`.
+  package let rank: UInt64
+  /// Pruned for the peer: full wraps exactly for its own clients. Nil for a message that is too large to be
+  /// read ahead; ask for it when it is to be sent.
+  package let bytes: [UInt8]?
+  /// Of the stored message, which is not smaller.
+  package let byteCount: Int
   package let senderKid: Kid
   /// Version of the sender's device list: a link sends the certificate again when it has grown.
   package let senderListVersion: UInt64
+}
+
+/// Rows of an outbox in the order in which they are to be sent.
+package struct OutboxRead: Sendable {
+  package var rows: [OutboundEnvelope]
+  /// How far the outbox was read, rows that are not to be sent included.
+  package var cursor: OutboxCursor
 }
 
 package struct OutboundReceipts: Sendable {

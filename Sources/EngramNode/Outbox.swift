@@ -41,48 +41,93 @@ extension Node {
       })
   }
 
-  /// Committed envelopes for a peer after `seq`, ascending, pruned to what it may see. A blocking read.
+  /// Committed envelopes for a peer behind `cursor`, in the order of work, pruned to what it may see. A
+  /// blocking read.
   package func outbound(
-    _ peer: NodeName, after seq: UInt64, maxCount: Int, maxBytes: Int
-  ) throws(ErrorCode) -> [OutboundEnvelope] {
+    _ peer: NodeName, after cursor: OutboxCursor, maxCount: Int, maxBytes: Int
+  ) throws(ErrorCode) -> OutboxRead {
     guard let known = roster.peer(peer) else { throw .noRoute }
     let now = clock.nowMs()
-    let rows = try readingRows(known.envelopes) {
-      try $0.deliveries(known.envelopes, after: seq, maxCount: maxCount, maxBytes: maxBytes)
+    let (found, reached) = try readingRows(known.envelopes) {
+      try outboxRows(known.envelopes, after: cursor, maxCount: maxCount, maxBytes: maxBytes, $0)
     }
-    guard let last = rows.last else { return [] }
     // Whatever is not withdrawn by now cannot be any more.
-    let withdrawn = outboxGate.read(known.envelopes, through: last.seq)
-    let live = rows.filter { $0.expiresMs > now && !withdrawn.contains($0.seq) }
-    return try live.map { row throws(ErrorCode) in
-      OutboundEnvelope(
-        seq: row.seq, bytes: try pruned(row.bytes, for: peer), senderKid: row.senderKid,
-        senderListVersion: try roster.device(row.senderKid)?.list.version ?? 0)
-    }
+    let withdrawn = outboxGate.read(known.envelopes, through: reached)
+    let live = found.filter { $0.content.info.expiresMs > now && !withdrawn.contains($0.key.seq) }
+    let rows = try live.map { row throws(ErrorCode) in try outbound(row.content, rank: row.key.rank, peer) }
+    return OutboxRead(rows: rows, cursor: reached)
   }
 
-  /// The same for rows that were only just committed, without the store: never blocks. Nil when it has to be
-  /// asked.
+  /// Rows of every lane, merged: always one if there is any, then as many as fit. The bytes of large ones are
+  /// left out and count for nothing.
+  private func outboxRows(
+    _ mailbox: Int64, after cursor: OutboxCursor, maxCount: Int, maxBytes: Int, _ snapshot: StoreSnapshot
+  ) throws -> (rows: [LaneRow<OutboxRow>], cursor: OutboxCursor) {
+    var lanes: [Priority: ArraySlice<DeliveryPlace>] = [:]
+    for lane in Priority.allCases {
+      // One more than can be taken: a lane that has no more is at its end.
+      lanes[lane] = try snapshot.outboxLane(
+        mailbox, lane: Ranking.lane(lane), after: cursor[lane], limit: maxCount + 1)[...]
+    }
+    var rows: [LaneRow<OutboxRow>] = []
+    var bytes = 0
+    let end = try snapshot.highestSeq(mailbox)
+    let reached = try mergeLanes(from: cursor, end: end) { lane -> LaneRow<OutboxRow>? in
+      guard let place = lanes[lane]?.popFirst() else { return nil }
+      let row = try snapshot.outboxRow(place, bytesMax: OutboxLimits.readAheadBytesMax)
+      let rank = Ranking.rank(
+        readyMs: row.info.acceptedMs, priority: lane, ageStepMs: settings.ageStepMs)
+      return LaneRow(key: ReadyKey(rank: rank, seq: place.seq), content: row)
+    } take: { (row: LaneRow<OutboxRow>) -> Bool in
+      bytes += row.content.bytes?.count ?? 0
+      guard rows.count < maxCount, rows.isEmpty || bytes <= maxBytes else { return false }
+      rows.append(row)
+      return true
+    }
+    return (rows, reached)
+  }
+
+  private func outbound(
+    _ row: OutboxRow, rank: UInt64, _ peer: NodeName
+  ) throws(ErrorCode) -> OutboundEnvelope {
+    let bytes: [UInt8]? = if let bytes = row.bytes { try pruned(bytes, for: peer) } else { nil }
+    return OutboundEnvelope(
+      seq: row.place.seq, rank: rank, bytes: bytes, byteCount: row.byteCount, senderKid: row.info.senderKid,
+      senderListVersion: try roster.device(row.info.senderKid)?.list.version ?? 0)
+  }
+
+  /// The bytes of a row that was given without them; nil when it has ended meanwhile. A blocking read.
+  package func outboundBytes(_ peer: NodeName, seq: UInt64) throws(ErrorCode) -> [UInt8]? {
+    guard let known = roster.peer(peer) else { throw .noRoute }
+    let row = try readingRows(known.envelopes) { try $0.delivery(known.envelopes, seq: seq) }
+    guard let row, row.expiresMs > clock.nowMs() else { return nil }
+    return try pruned(row.bytes, for: peer)
+  }
+
+  /// `outbound` for rows that were only just committed, without the store: never blocks. Nil when it has to
+  /// be asked.
   package func freshOutbound(
-    _ peer: NodeName, after seq: UInt64, maxCount: Int, maxBytes: Int
-  ) -> [OutboundEnvelope]? {
+    _ peer: NodeName, after cursor: OutboxCursor, maxCount: Int, maxBytes: Int
+  ) -> OutboxRead? {
     guard let known = roster.peer(peer) else { return nil }
     let now = clock.nowMs()
-    let rows = freshRows.rows(known.envelopes, after: seq, maxCount: maxCount, maxBytes: maxBytes) { row in
-      if case .envelope(let envelope) = row { envelope.header.expiresMs > now } else { false }
-    }
-    guard let rows, let last = rows.last else { return rows == nil ? nil : [] }
-    let withdrawn = outboxGate.read(known.envelopes, through: last.seq)
-    var out: [OutboundEnvelope] = []
-    for (seq, row) in rows where !withdrawn.contains(seq) {
-      guard case .envelope(let envelope) = row, let device = roster.cachedDevice(envelope.header.senderKid)
-      else { return nil }
-      out.append(
+    let read = freshRows.laneRows(
+      known.envelopes, after: cursor, maxCount: maxCount, maxBytes: maxBytes, ageStepMs: settings.ageStepMs
+    ) { $0.header.expiresMs > now }
+    guard let read else { return nil }
+    let withdrawn = outboxGate.read(known.envelopes, through: read.cursor)
+    var rows: [OutboundEnvelope] = []
+    for row in read.rows where !withdrawn.contains(row.key.seq) {
+      let envelope = row.content.envelope
+      guard let device = roster.cachedDevice(envelope.header.senderKid) else { return nil }
+      let isLarge = envelope.bytes.count > OutboxLimits.readAheadBytesMax
+      rows.append(
         OutboundEnvelope(
-          seq: seq, bytes: pruned(envelope, for: peer), senderKid: envelope.header.senderKid,
+          seq: row.key.seq, rank: row.key.rank, bytes: isLarge ? nil : pruned(envelope, for: peer),
+          byteCount: envelope.bytes.count, senderKid: envelope.header.senderKid,
           senderListVersion: device.list.version))
     }
-    return out
+    return OutboxRead(rows: rows, cursor: read.cursor)
   }
 
   /// Has rows for a peer kept in memory when they are committed, for the `fresh…` reads.

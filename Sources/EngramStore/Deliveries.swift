@@ -171,6 +171,14 @@ let placeColumnCount: Int32 = 9
 enum DeliverySQL {
   static let insert = "INSERT INTO delivery (\(placeColumns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
   static let find = "SELECT \(placeColumns) FROM delivery WHERE mailbox = ? AND seq = ?"
+  static let mainLane = """
+    SELECT \(placeColumns) FROM delivery WHERE mailbox = ? AND seq > ? AND rank IS NULL ORDER BY seq LIMIT ?
+    """
+  // Without the word the planner would rather walk over everything else.
+  static let rankedLane = """
+    SELECT \(placeColumns) FROM delivery INDEXED BY delivery_ready
+    WHERE mailbox = ? AND rank = ? AND seq > ? ORDER BY seq LIMIT ?
+    """
   static let waiting = "SELECT \(placeColumns) FROM delivery WHERE mailbox = ? AND seq > ? ORDER BY seq"
 }
 

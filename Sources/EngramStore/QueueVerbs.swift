@@ -38,6 +38,37 @@ extension StoreSnapshot {
     }
   }
 
+  /// Rows of one lane of an outbox after a number, ascending, without their messages. Nil is the lane that
+  /// has no index: rows of others between its own are walked over.
+  package func outboxLane(
+    _ mailbox: Int64, lane: UInt64?, after seq: UInt64, limit: Int
+  ) throws(StoreError) -> [DeliveryPlace] {
+    guard let lane else {
+      return try all(
+        DeliverySQL.mainLane, [.integer(mailbox), .bound(seq), .integer(limit)], .delivery, key: 1,
+        deliveryPlace)
+    }
+    return try all(
+      DeliverySQL.rankedLane, [.integer(mailbox), .bound(lane), .bound(seq), .integer(limit)], .delivery,
+      key: 1, deliveryPlace)
+  }
+
+  /// A row of an outbox with its message.
+  /// - Parameter bytesMax: the bytes of a longer one are left out, and not looked at.
+  package func outboxRow(_ place: DeliveryPlace, bytesMax: Int) throws(StoreError) -> OutboxRow {
+    let bind: (inout Binding) -> Void = { $0.integer(place.message) }
+    let row = try first(.loadDelivery, .message, key: 0, bind: bind) { fields -> OutboxRow in
+      let message = try messageInfo(fields)
+      let count = try fields.count(infoColumnCount)
+      guard count <= bytesMax else { return OutboxRow(place: place, info: message.info, byteCount: count) }
+      let bytes = try fields.lentBytes(infoColumnCount + 1)
+      guard checkSum(bytes) == message.checkSum else { throw fields.damaged }
+      return OutboxRow(place: place, info: message.info, byteCount: count, bytes: Array(bytes))
+    }
+    guard let row else { throw .damaged(.message, row: place.message) }
+    return row
+  }
+
   /// Held rows of every mailbox whose time has come, the longest overdue first.
   package func dueDeliveries(nowMs: UInt64, limit: Int) throws(StoreError) -> [DueRow] {
     let columns = placeColumns.split(separator: ", ").map { "d.\($0)" }.joined(separator: ", ")

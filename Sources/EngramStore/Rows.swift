@@ -104,6 +104,14 @@ package struct DeliveryRow: Equatable, Sendable {
   package var notBeforeMs: UInt64 { info.notBeforeMs }
 }
 
+/// A delivery of an outbox with its message, and the bytes if they are not too many to be read ahead.
+package struct OutboxRow: Sendable {
+  package var place: DeliveryPlace
+  package var info: MessageInfo
+  package var byteCount: Int
+  package var bytes: [UInt8]?
+}
+
 /// Where and how a message waits.
 package struct DeliveryPlace: Equatable, Sendable {
   package var mailbox: Int64
@@ -111,7 +119,8 @@ package struct DeliveryPlace: Equatable, Sendable {
   package var message: Int64
   /// Indexes into the envelope's recipients, ascending.
   package var slots: [Int]
-  /// Its place in the order of work; nil in outboxes, among dead letters and while it is held.
+  /// Its place in the order of work; nil among dead letters and while it is held. In an outbox the number of
+  /// its lane, nil for the one that most rows are in.
   package var rank: UInt64?
   /// Held until then; 0 when it is not.
   package var holdMs: UInt64

@@ -106,7 +106,8 @@ enum Schema {
     ) STRICT;
 
     -- One message in one mailbox. slots: u16 indexes of the recipients that it serves there, ascending.
-    -- rank: its place in the order of work; null in outboxes, among dead letters and while it is held.
+    -- rank: its place in the order of work; null among dead letters and while it is held. In an outbox the
+    -- number of its lane, null for the lane of NORMAL messages.
     -- hold_ms: not to be handed out before; 0 when it is not held. attempt: failures so far, history: the
     -- last of them. kids: in a work queue, the devices that can open it.
     CREATE TABLE delivery (

@@ -149,7 +149,7 @@ struct HelloTests {
     link.tell(.claimed(.granted(replacedOther: false)))
     link.tell(.numbersLoaded(LinkNumbers(outEpoch: acmeEpoch)))
     #expect(!link.machine.isReadingPaused)
-    #expect(link.accepted.map(\.firstSeq) == [1])
+    #expect(link.accepted.map(\.seqs) == [[1, 2]])
   }
 
   @Test("a peer that never says hello is dropped")

@@ -44,6 +44,7 @@ struct TestLink {
   let nodes: TwoNodes
   var machine: LinkStateMachine
   var nowMs = TestTime.startMs
+  private var readThrough = OutboxCursor.start
   /// Everything the machine asked for since the last `take`.
   private var actions: [LinkAction] = []
 
@@ -112,7 +113,7 @@ struct TestLink {
   var accepted: [InboundBatch] {
     actions.compactMap { if case .acceptEnvelopes(let batch) = $0 { batch } else { nil } }
   }
-  var reads: [(after: UInt64, maxCount: Int, maxBytes: Int)] {
+  var reads: [(after: OutboxCursor, maxCount: Int, maxBytes: Int)] {
     actions.compactMap {
       if case .readEnvelopes(let after, let maxCount, let maxBytes) = $0 {
         (after, maxCount, maxBytes)
@@ -120,6 +121,9 @@ struct TestLink {
         nil
       }
     }
+  }
+  var largeReads: [UInt64] {
+    actions.compactMap { if case .readLarge(let seq) = $0 { seq } else { nil } }
   }
   var settled: [(through: UInt64, items: [AckFrame.Item])] {
     actions.compactMap { if case .settle(let through, let items) = $0 { (through, items) } else { nil } }
@@ -158,17 +162,22 @@ struct TestLink {
     tell(.batchVerified)
     let items = batch.envelopes.indices.map {
       AckFrame.Item(
-        seq: batch.firstSeq + UInt64($0), outcome: .accepted,
+        seq: batch.seqs[$0], outcome: .accepted,
         receipt: [UInt8](repeating: 1, count: receiptBytes))
     }
     tell(.batchCommitted(batch, items))
   }
 
   /// acme's store answers a read.
-  mutating func rows(_ seqs: some Sequence<UInt64>, bytes: Int = 100, kid: Kid = .zero) {
-    tell(
-      .envelopesRead(
-        seqs.map { OutboundRow(seq: $0, bytes: [UInt8](repeating: 9, count: bytes), senderKid: kid) },
-        certificates: []))
+  mutating func rows(_ seqs: some Sequence<UInt64>, bytes: Int = 100, kid: Kid = .zero, rank: UInt64 = 0) {
+    rows(
+      seqs.map {
+        OutboundRow(seq: $0, rank: rank, bytes: [UInt8](repeating: 9, count: bytes), senderKid: kid)
+      })
+  }
+
+  mutating func rows(_ rows: [OutboundRow]) {
+    if let highest = rows.map(\.seq).max() { readThrough = OutboxCursor(through: highest) }
+    tell(.envelopesRead(rows, through: readThrough, certificates: []))
   }
 }

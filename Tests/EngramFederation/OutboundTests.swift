@@ -1,6 +1,7 @@
 import EngramCore
 import EngramCrypto
 import EngramFederation
+import EngramNode
 import TestSupport
 import Testing
 
@@ -36,7 +37,7 @@ struct OutboundTests {
     #expect(link.reads.count == 1, "a read for one row is not worth it")
     link.acknowledge([2, 3], through: 3)
     link.tell(.settled(2))
-    #expect(link.reads.map(\.after) == [0, 8])
+    #expect(link.reads.map(\.after) == [.start, OutboxCursor(through: 8)])
     #expect(link.reads.last?.maxCount == 3)
   }
 
@@ -92,10 +93,10 @@ struct OutboundTests {
     let item = CertificateItem(certificate: [1], deviceList: [2])
     let row = { OutboundRow(seq: $0, bytes: [1], senderKid: .zero) }
     let read = { SenderCertificate(kid: .zero, listVersion: $0, item: item) }
-    link.tell(.envelopesRead([row(1)], certificates: [read(1)]))
-    link.tell(.envelopesRead([row(2)], certificates: [read(1)]))
+    link.tell(.envelopesRead([row(1)], through: OutboxCursor(through: 1), certificates: [read(1)]))
+    link.tell(.envelopesRead([row(2)], through: OutboxCursor(through: 2), certificates: [read(1)]))
     #expect(link.sentTypes.filter { $0 != .hello } == [.certificate, .deliver, .deliver])
-    link.tell(.envelopesRead([row(3)], certificates: [read(2)]))
+    link.tell(.envelopesRead([row(3)], through: OutboxCursor(through: 3), certificates: [read(2)]))
     #expect(link.sentTypes.filter { $0 != .hello }.suffix(2) == [.certificate, .deliver])
     #expect(link.machine.certificatesSent == [.zero: 2])
   }
@@ -169,7 +170,7 @@ struct OutboundTests {
     let link = try TestLink.established(
       numbers: LinkNumbers(outEpoch: acmeEpoch, ackedThrough: 5, highestAssigned: 30)
     ) { $0.through = 20 }
-    #expect(link.reads.map(\.after) == [0])
+    #expect(link.reads.map(\.after) == [.start])
   }
 
   @Test("what a peer puts off is queued again after a pause that grows, and other rows pass meanwhile")
@@ -215,7 +216,63 @@ struct OutboundTests {
     #expect(link.reads.map(\.maxCount) == [4, 2])
   }
 
+  @Test("what is more urgent goes ahead of rows that were read before it and not sent yet")
+  func ranks() throws {
+    var link = try TestLink.established()
+    link.tell(.writabilityChanged(false))
+    link.rows([5, 6], rank: 300)
+    link.rows([9], rank: 100)
+    link.rows([7], rank: 200)
+    link.tell(.writabilityChanged(true))
+    #expect(link.deliveredSeqs == [9, 7, 5, 6])
+    // The control: nothing is called back that has left.
+    link.rows([3], rank: 1)
+    #expect(link.deliveredSeqs == [9, 7, 5, 6, 3])
+    link.acknowledge([5, 7], through: 9)
+    link.acknowledge([3, 6, 9], through: 9)
+    #expect(link.settled.map { $0.items.map(\.seq) } == [[5, 7], [3, 6, 9]])
+    #expect(link.settled.map(\.through) == [7, 9])
+    #expect(link.end == nil)
+  }
+
+  @Test("little is read ahead of a transport that is full, so that urgent rows wait for little")
+  func readAhead() throws {
+    var link = try TestLink.established()
+    link.tell(.writabilityChanged(false))
+    #expect(link.reads.map(\.maxBytes) == [LinkLimits.readAheadBytes])
+    link.rows(1...10, bytes: 100_000)
+    #expect(link.reads.count == 1)
+    link.tell(.writabilityChanged(true))
+    #expect(link.reads.count == 2, "the control: there is room again")
+  }
+
   // MARK: - Large envelopes
+
+  @Test("large envelopes are read one at a time and have a window of their own")
+  func largeReads() throws {
+    var link = try TestLink.established()
+    let large = { OutboundRow(seq: $0, rank: $1, bytes: nil, byteCount: 10 << 20, senderKid: .zero) }
+    link.rows([large(1, 50), large(2, 40), large(3, 60)])
+    link.rows([4, 5], rank: 50)
+    #expect(link.deliveredSeqs == [4, 5])
+    #expect(link.largeReads == [2])
+    link.rows([6], rank: 99)
+    #expect(link.deliveredSeqs == [4, 5, 6])
+    link.tell(.largeRead([UInt8](repeating: 1, count: 10 << 20)))
+    while link.machine.wantsToWrite { link.tell(.writabilityChanged(true)) }
+    #expect(link.largeReads == [2], "what is under way fills the window for large ones")
+    link.rows([7], rank: 99)
+    #expect(link.deliveredSeqs == [4, 5, 6, 7], "the control: the other window is open")
+    link.acknowledge([2], through: 2)
+    #expect(link.largeReads == [2, 1])
+    // It has ended meanwhile; the read of the last one fails and is tried again.
+    link.tell(.largeRead(nil))
+    #expect(link.largeReads == [2, 1, 3])
+    link.tell(.largeReadFailed)
+    #expect(link.largeReads == [2, 1, 3])
+    link.tick(ms: LinkLimits.sweepMs)
+    #expect(link.largeReads == [2, 1, 3, 3])
+  }
 
   @Test("an envelope larger than a frame goes in parts, and small ones pass between them")
   func parts() throws {
@@ -236,12 +293,10 @@ struct OutboundTests {
   @Test("without the parts feature a large envelope is refused and the rest goes on")
   func noParts() throws {
     var link = try TestLink.established { $0.features = [.deliver] }
-    link.tell(
-      .envelopesRead(
-        [
-          OutboundRow(seq: 1, bytes: [UInt8](repeating: 0, count: 2 << 20), senderKid: .zero),
-          OutboundRow(seq: 2, bytes: [1], senderKid: .zero),
-        ], certificates: []))
+    link.rows([
+      OutboundRow(seq: 1, bytes: [UInt8](repeating: 0, count: 2 << 20), senderKid: .zero),
+      OutboundRow(seq: 2, bytes: [1], senderKid: .zero),
+    ])
     #expect(link.settled.map(\.items.first?.code) == [.tooLarge])
     #expect(link.deliveredSeqs == [2])
   }

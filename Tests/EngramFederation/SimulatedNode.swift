@@ -46,17 +46,43 @@ final class SimulatedNode {
   /// A row that is settled otherwise, as by expiry: leaves a gap.
   func withdraw(_ index: Int) -> UInt64 { outbox.remove(at: index).message }
 
-  func rows(after seq: UInt64, maxCount: Int, maxBytes: Int) -> [OutboundRow] {
+  /// Every message has a priority, and age counts: a step per priority, in messages.
+  static func priority(_ message: UInt64) -> Priority {
+    Priority(rawValue: UInt8(1 + message * 7 % 5)) ?? .normal
+  }
+  static func rank(_ message: UInt64) -> UInt64 { message + UInt64(5 - priority(message).rawValue) * 10 }
+
+  func rows(
+    after cursor: OutboxCursor, maxCount: Int, maxBytes: Int
+  ) -> (rows: [OutboundRow], cursor: OutboxCursor) {
     var bytes = 0
     var rows: [OutboundRow] = []
-    for row in outbox where row.seq > seq && rows.count < maxCount {
-      if !rows.isEmpty, bytes + row.bytes > maxBytes { break }
-      bytes += row.bytes
-      let content = bigEndianBytes(row.message) + [UInt8](repeating: 0, count: row.bytes)
+    var reached = cursor
+    while rows.count < maxCount {
+      let heads = Priority.allCases.compactMap { lane in
+        outbox.first { Self.priority($0.message) == lane && $0.seq > reached[lane] }
+      }
+      // A row that was put off keeps its rank and gets a new number: those before it in its lane go first.
+      guard let row = heads.min(by: { (Self.rank($0.message), $0.seq) < (Self.rank($1.message), $1.seq) })
+      else { break }
+      let isLarge = row.bytes > Limits.frameBytesMax
+      guard rows.isEmpty || isLarge || bytes + row.bytes <= maxBytes else { break }
+      let lane = Self.priority(row.message)
+      reached[lane] = row.seq
+      bytes += isLarge ? 0 : row.bytes
       // Every tenth sender is another device, whose certificate travels first.
-      rows.append(OutboundRow(seq: row.seq, bytes: content, senderKid: kid(row.message % 10)))
+      rows.append(
+        OutboundRow(
+          seq: row.seq, rank: Self.rank(row.message), bytes: isLarge ? nil : content(row),
+          byteCount: row.bytes + 8, senderKid: kid(row.message % 10)))
     }
-    return rows
+    return (rows, reached)
+  }
+
+  func bytes(of seq: UInt64) -> [UInt8]? { outbox.first { $0.seq == seq }.map(content) }
+
+  private func content(_ row: (seq: UInt64, message: UInt64, bytes: Int)) -> [UInt8] {
+    bigEndianBytes(row.message) + [UInt8](repeating: 0, count: row.bytes)
   }
 
   func receiptsRows(after seq: UInt64, maxCount: Int) -> [ReceiptsRow] {
@@ -69,7 +95,7 @@ final class SimulatedNode {
   func accept(_ batch: InboundBatch, later: (UInt64) -> Bool) -> [AckFrame.Item] {
     let items = batch.envelopes.enumerated().map { index, envelope in
       let message = envelope.prefix(8).reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
-      let seq = batch.firstSeq + UInt64(index)
+      let seq = batch.seqs[index]
       if later(message) { return AckFrame.Item(seq: seq, outcome: .later, code: .overloaded) }
       guard seen.insert(message).inserted || !deduplicates else {
         return AckFrame.Item(seq: seq, outcome: .duplicate)
@@ -79,7 +105,8 @@ final class SimulatedNode {
       receiptsOutbox.append((highestReceiptSeq, message))
       return AckFrame.Item(seq: seq, outcome: .accepted)
     }
-    let through = numbers.inEpoch == batch.epoch ? max(numbers.inThrough, batch.through) : batch.through
+    let highest = batch.seqs.max() ?? 0
+    let through = numbers.inEpoch == batch.epoch ? max(numbers.inThrough, highest) : highest
     (numbers.inEpoch, numbers.inThrough) = (batch.epoch, through)
     return items
   }

@@ -196,6 +196,7 @@ final class Simulation {
     case .learn: later(side, isCommit: true) { [.certificateLearned(.none)] }
     case .loadNumbers: later(side) { [.numbersLoaded(node.linkNumbers)] }
     case .readEnvelopes(let after, let maxCount, let maxBytes): read(side, after, maxCount, maxBytes)
+    case .readLarge(let seq): later(side) { [.largeRead(node.bytes(of: seq))] }
     case .readReceipts(let after, let maxCount):
       later(side) { [.receiptsRead(node.receiptsRows(after: after, maxCount: maxCount))] }
     case .redrawEpoch:
@@ -214,15 +215,15 @@ final class Simulation {
     }
   }
 
-  private func read(_ side: Int, _ after: UInt64, _ maxCount: Int, _ maxBytes: Int) {
+  private func read(_ side: Int, _ after: OutboxCursor, _ maxCount: Int, _ maxBytes: Int) {
     let sent = machines[side]?.certificatesSent ?? [:]
     later(side) { [nodes] in
-      let rows = nodes[side].rows(after: after, maxCount: maxCount, maxBytes: maxBytes)
+      let (rows, reached) = nodes[side].rows(after: after, maxCount: maxCount, maxBytes: maxBytes)
       var known = sent
       let fresh = rows.map(\.senderKid).filter { known.updateValue(1, forKey: $0) == nil }
       return [
         .envelopesRead(
-          rows,
+          rows, through: reached,
           certificates: fresh.map {
             SenderCertificate(
               kid: $0, listVersion: 1, item: CertificateItem(certificate: [1], deviceList: [2]))

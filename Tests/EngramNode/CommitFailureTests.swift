@@ -54,7 +54,7 @@ struct CommitFailureTests {
       let batch = [globex.node.verify(sealed.bytes, from: .peer(acme.node.identity.name))]
       return globex.wait {
         globex.node.acceptFromPeer(
-          acme.node.identity.name, epoch: 1, firstSeq: 1, through: 1, batch: batch, completion: $0)
+          acme.node.identity.name, epoch: 1, seqs: [1], batch: batch, completion: $0)
       }
     }
     fault.set(.failed(code: 10))

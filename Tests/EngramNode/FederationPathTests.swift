@@ -39,20 +39,23 @@ struct FederationPathTests {
     let states = try acme.receipts(aliceSession).map(\.body.state)
     #expect(states == [.admitted, .processed])
     #expect(
-      try acme.node.outbound(globex.node.identity.name, after: 0, maxCount: 10, maxBytes: 1 << 20).isEmpty)
+      try acme.node.outbound(globex.node.identity.name, after: .start, maxCount: 10, maxBytes: 1 << 20).rows
+        .isEmpty)
   }
 
   @Test("a batch that is sent again is all duplicates, with receipts, and is stored once")
   func resending() throws {
     let batch = try (0..<5).map { try sealText("\($0)", from: alice, to: [bob]).bytes }
     #expect(acme.send(batch, aliceSession).allSatisfy { $0.outcome == .accepted })
-    let rows = try acme.node.outbound(globex.node.identity.name, after: 0, maxCount: 10, maxBytes: 1 << 20)
+    let rows = try acme.node.outbound(
+      globex.node.identity.name, after: .start, maxCount: 10, maxBytes: 1 << 20
+    ).rows
     #expect(rows.map(\.seq) == [1, 2, 3, 4, 5])
     #expect(try acme.carry(to: globex).allSatisfy { $0.outcome == .accepted })
-    let again = rows.map { globex.node.verify($0.bytes, from: .peer(acme.node.identity.name)) }
+    let again = rows.map { globex.node.verify($0.bytes ?? [], from: .peer(acme.node.identity.name)) }
     let answer: Result<[AckFrame.Item], ErrorCode> = globex.wait {
       globex.node.acceptFromPeer(
-        acme.node.identity.name, epoch: 1, firstSeq: 1, through: 5, batch: again, completion: $0)
+        acme.node.identity.name, epoch: 1, seqs: Array(1...5), batch: again, completion: $0)
     }
     let outcomes = try answer.get()
     #expect(outcomes.allSatisfy { $0.outcome == .duplicate && !$0.receipt.isEmpty })
@@ -65,8 +68,10 @@ struct FederationPathTests {
     let carolSession = try acme.join(carol)
     let sealed = try sealText("both", from: alice, to: [bob, carol])
     #expect(acme.send(sealed.bytes, aliceSession).outcome == .accepted)
-    let rows = try acme.node.outbound(globex.node.identity.name, after: 0, maxCount: 10, maxBytes: 1 << 20)
-    let crossing = try UnverifiedEnvelope(parsing: rows[0].bytes)
+    let rows = try acme.node.outbound(
+      globex.node.identity.name, after: .start, maxCount: 10, maxBytes: 1 << 20
+    ).rows
+    let crossing = try UnverifiedEnvelope(parsing: #require(rows[0].bytes))
     #expect(EnvelopeDigests(of: crossing).id == sealed.id)
     #expect(crossing.hasPattern { $0.address == bob.address })
     #expect(try acme.carry(to: globex).map(\.outcome) == [.accepted])
@@ -139,7 +144,9 @@ struct FederationPathTests {
     let receipts = try acme.receipts(aliceSession)
     #expect(receipts.map(\.body.state) == [.failed])
     #expect(receipts.map(\.body.code) == [.unknownRecipient])
-    let rows = try acme.node.outbound(globex.node.identity.name, after: 0, maxCount: 10, maxBytes: 1 << 20)
+    let rows = try acme.node.outbound(
+      globex.node.identity.name, after: .start, maxCount: 10, maxBytes: 1 << 20
+    ).rows
     #expect(rows.map(\.seq) == [3])
   }
 

@@ -111,22 +111,25 @@ final class NodeFixture: Sendable {
   func carry(to other: NodeFixture, refusing: ErrorCode? = nil) throws -> [AckFrame.Item] {
     let (here, there) = (node.identity.name, other.node.identity.name)
     let state = try node.linkState(there)
-    let rows = try node.outbound(there, after: 0, maxCount: 1_000, maxBytes: 1 << 24)
-    guard let first = rows.first, let last = rows.last else { return [] }
+    let rows = try node.outbound(there, after: .start, maxCount: 1_000, maxBytes: 1 << 24).rows
+    guard !rows.isEmpty else { return [] }
     for kid in Set(rows.map(\.senderKid)) {
       guard let item = try node.certificate(kid) else { throw ErrorCode.unknownDevice }
       let code = other.wait { other.node.learn(item, from: here, completion: $0) }
       guard code == .none || code == refusing else { throw code }
     }
-    let batch = rows.map { other.node.verify($0.bytes, from: .peer(here)) }
+    let batch = try rows.map { row in
+      let bytes = try row.bytes ?? node.outboundBytes(there, seq: row.seq) ?? []
+      return other.node.verify(bytes, from: .peer(here))
+    }
     let answer: Result<[AckFrame.Item], ErrorCode> = other.wait {
       other.node.acceptFromPeer(
-        here, epoch: state.outEpoch, firstSeq: first.seq, through: last.seq, batch: batch, completion: $0)
+        here, epoch: state.outEpoch, seqs: rows.map(\.seq), batch: batch, completion: $0)
     }
     let items = try answer.get()
     _ =
       wait { (done: @escaping @Sendable (Bool) -> Void) in
-        node.settle(there, through: last.seq, items: items) { done(true) }
+        node.settle(there, through: rows.map(\.seq).max() ?? 0, items: items) { done(true) }
       } as Bool
     return items
   }

@@ -32,17 +32,31 @@ extension Node {
   /// What a TASK_CANCEL that was just stored asks for. Its sender is the one who sent what it cancels, or it
   /// names nothing that is here. Labels that are not well formed cancel nothing.
   func cancelNamed(by header: EnvelopeHeader, in group: CommitGroup) throws {
+    guard let key = cancelledKey(header) else { return }
+    _ = try cancel(key, actor: header.sender.text, in: group)
+  }
+
+  /// The lane of an outbox that a message takes: that of its priority; a TASK_CANCEL takes that of what it
+  /// cancels, so that it never arrives before it.
+  func outboxLane(of header: EnvelopeHeader, in group: CommitGroup) throws -> Priority {
+    guard let key = cancelledKey(header), let info = try group.transaction.info(key) else {
+      return header.priority
+    }
+    return info.priority
+  }
+
+  /// Nil for anything but a well formed TASK_CANCEL.
+  private func cancelledKey(_ header: EnvelopeHeader) -> Digest? {
     guard header.type == .taskCancel,
       let named = header.labels.first(where: { $0.key == Self.cancelsLabel }),
       let message = bytes(hex: named.value).flatMap({ MessageID($0) })
-    else { return }
+    else { return nil }
     var kid = header.senderKid
     if let device = header.labels.first(where: { $0.key == Self.cancelsDeviceLabel }) {
-      guard let other = bytes(hex: device.value).flatMap({ Kid($0) }) else { return }
+      guard let other = bytes(hex: device.value).flatMap({ Kid($0) }) else { return nil }
       kid = other
     }
-    let key = dedupeKey(sender: header.sender, kid: kid, message: message)
-    _ = try cancel(key, actor: header.sender.text, in: group)
+    return dedupeKey(sender: header.sender, kid: kid, message: message)
   }
 
   /// - Returns: how many deliveries ended; nil when the message is not known here.
@@ -76,7 +90,7 @@ extension Node {
       group.onUndo { [dispatcher] in dispatcher.restore(mailbox, seq: seq) }
       return true
     case .peerEnvelopes:
-      guard outboxGate.withdraw(mailbox, seq: seq) else { return false }
+      guard outboxGate.withdraw(placed.place) else { return false }
       group.onUndo { [outboxGate] in outboxGate.restore(mailbox, seq: seq) }
       return true
     case .deadLetters, .peerReceipts: return false

@@ -1,3 +1,5 @@
+internal import EngramCore
+internal import EngramStore
 import Synchronization
 
 /// Which rows of an outbox a link may already have sent. What has not been read for a link since the node
@@ -9,23 +11,23 @@ final class OutboxGate: Sendable {
   private static let withdrawnMax = 100_000
 
   private struct Outbox {
-    var readThrough: UInt64
+    var read: OutboxCursor
     var withdrawn: Set<UInt64> = []
   }
   private let outboxes = Mutex<[Int64: Outbox]>([:])
 
   /// - Parameter highest: the last number that was taken in the outbox before it was first read.
   func open(_ mailbox: Int64, highest: UInt64) {
-    outboxes.withLock { $0[mailbox] = $0[mailbox] ?? Outbox(readThrough: highest) }
+    outboxes.withLock { $0[mailbox] = $0[mailbox] ?? Outbox(read: OutboxCursor(through: highest)) }
   }
 
-  /// A link was given rows up to this number.
+  /// A link was given rows up to these numbers.
   /// - Returns: numbers among them that were withdrawn meanwhile and must not be sent.
-  func read(_ mailbox: Int64, through seq: UInt64) -> Set<UInt64> {
+  func read(_ mailbox: Int64, through cursor: OutboxCursor) -> Set<UInt64> {
     outboxes.withLock { outboxes in
       guard var outbox = outboxes[mailbox] else { return [] }
       let withdrawn = outbox.withdrawn
-      outbox.readThrough = max(outbox.readThrough, seq)
+      outbox.read.join(cursor)
       outboxes[mailbox] = outbox
       return withdrawn
     }
@@ -33,9 +35,11 @@ final class OutboxGate: Sendable {
 
   /// Keeps a row from being sent, for its end is on its way to the disk.
   /// - Returns: false when it may have been sent.
-  func withdraw(_ mailbox: Int64, seq: UInt64) -> Bool {
-    outboxes.withLock { outboxes in
-      guard var outbox = outboxes[mailbox], seq > outbox.readThrough,
+  func withdraw(_ place: DeliveryPlace) -> Bool {
+    let (mailbox, seq) = (place.mailbox, place.seq)
+    return outboxes.withLock { outboxes in
+      guard var outbox = outboxes[mailbox], let lane = Ranking.lane(rank: place.rank),
+        seq > outbox.read[lane],
         outbox.withdrawn.count < Self.withdrawnMax
       else { return false }
       outbox.withdrawn.insert(seq)

@@ -133,7 +133,7 @@ extension Node {
       guard dispatcher.withdraw(mailbox, seq: seq) else { throw ErrorCode.notPermitted }
       group.onUndo { [dispatcher] in dispatcher.restore(mailbox, seq: seq) }
     case .peerEnvelopes:
-      guard outboxGate.withdraw(mailbox, seq: seq) else { throw ErrorCode.notPermitted }
+      guard outboxGate.withdraw(place) else { throw ErrorCode.notPermitted }
       group.onUndo { [outboxGate] in outboxGate.restore(mailbox, seq: seq) }
     case .peerReceipts: throw ErrorCode.notFound
     }
