@@ -107,6 +107,8 @@ struct Inbound {
     try rows.setDevice(certificate.kid, address: address, certificate: item.certificate)
     guard list.body.version > (known?.version ?? 0) || known == nil else { return }
     try rows.setDeviceList(address, identity: identity, version: list.body.version, list: item.deviceList)
+    // It may have devices that the last answer did not know.
+    try rows.expireDirectoryAnswer(address)
   }
 
   // MARK: 2 to 8. Envelopes
@@ -355,13 +357,24 @@ struct Inbound {
     if receipts == nil { try raiseRefused(.malformed, in: rows) }
     for receipt in receipts ?? [] {
       switch try judge.judge(Array(receipt), in: rows) {
-      case .success(let receipt): try rows.insertReceipt(receipt)
+      case .success(let receipt):
+        try rows.insertReceipt(receipt)
+        try lookAgain(after: receipt.body, in: rows)
       // A message that was purged: old news, not an attack.
       case .failure(.notFound): break
       case .failure(let code): try raiseRefused(code, in: rows)
       }
     }
     result.acks.append(MailboxAck(seq: item.seq))
+  }
+
+  /// What was sealed for a device that is not there any more says that the list we went by is out of date.
+  private func lookAgain(after receipt: ReceiptBody, in rows: ClientTransaction) throws {
+    guard receipt.state == .failed, let recipient = receipt.recipient else { return }
+    switch receipt.code {
+    case .deviceRevoked, .prekeyGone, .unknownRecipient: try rows.expireDirectoryAnswer(recipient)
+    default: break
+    }
   }
 
   private func raiseRefused(_ code: ErrorCode, in rows: ClientTransaction) throws {

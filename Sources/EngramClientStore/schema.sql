@@ -68,6 +68,11 @@ CREATE TABLE directory (
   issued_ms INTEGER NOT NULL,
   fetched_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE enrolment (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  approver BLOB NOT NULL CHECK (length(approver) = 16),
+  place TEXT NOT NULL
+) STRICT;
 CREATE TABLE history (
   row INTEGER PRIMARY KEY AUTOINCREMENT,
   envelope_id BLOB NOT NULL UNIQUE CHECK (length(envelope_id) = 32),

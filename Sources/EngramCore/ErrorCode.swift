@@ -29,6 +29,8 @@ package enum ErrorCode: UInt16, CaseIterable, Error, Sendable {
   case inviteInvalid = 213
   case nameTaken = 214
   case clientDisabled = 215
+  case deviceKnown = 216
+  case deviceLimit = 217
   // 3xx: time and replay.
   case expired = 300
   case futureDated = 301
@@ -83,6 +85,7 @@ package enum ErrorCode: UInt16, CaseIterable, Error, Sendable {
   case chainFork = 703
   case chainGap = 704
   case notForThisDevice = 705
+  case deviceRevoked = 706
 
   package enum Fault: String, Sendable { case sender, peer, node, `operator`, recipient, none }
 

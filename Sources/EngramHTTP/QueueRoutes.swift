@@ -91,7 +91,7 @@ extension Edge {
     let request = LeaseRequest(
       maxCount: maxCount, maxBytes: HTTPLimits.itemsBytesMax, visibilityMs: UInt64(seconds) * 1_000)
     return await reading { [node] () throws(ErrorCode) in
-      var known: Set<Kid> = []
+      var known = KnownSenders()
       return try node.lease(session, request, knownSenders: &known)
     }
   }

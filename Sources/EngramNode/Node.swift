@@ -86,6 +86,7 @@ package final class Node: Sendable {
     sweeper.start { [weak self] slow, mayPurge in self?.sweep(slow: slow, mayPurge: mayPurge) }
     ticker.start { [weak self] in self?.tick() }
     resumeModeChanges()
+    endDeliveriesOfRevoked()
   }
 
   /// Refuses new work, commits what is queued, stops the threads.
