@@ -42,6 +42,8 @@ struct Inbound {
   let device: SigningKey
   let credentials: CredentialCache
   let nowMs: UInt64
+  /// Something was found missing that was not before.
+  private(set) var sawGap = false
   private var judge: ReceiptJudge
   private var senders: [Kid: KnownSender] = [:]
   private var chains: [Kid: KnownChain] = [:]
@@ -250,6 +252,7 @@ struct Inbound {
     case .gap(let missing):
       isAfterGap = true
       chain.hasGap = true
+      sawGap = true
       try rows.raise(
         .gap, .chainGap, address: header.sender.text, kid: header.senderKid, missing: missing, nowMs: nowMs)
     case .duplicate: return .refused(.replayWindowClosed)

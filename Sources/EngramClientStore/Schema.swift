@@ -218,5 +218,10 @@ enum Schema {
       approver BLOB NOT NULL CHECK (length(approver) = 16),
       place TEXT NOT NULL
     ) STRICT;
+    -- Messages that another device of this client has signed for.
+    CREATE TABLE taken (
+      envelope_id BLOB PRIMARY KEY CHECK (length(envelope_id) = 32),
+      kid BLOB NOT NULL CHECK (length(kid) = 16)
+    ) STRICT, WITHOUT ROWID;
     """
 }

@@ -188,3 +188,7 @@ CREATE TABLE stub_exchange (
   answered_ms INTEGER NOT NULL DEFAULT 0,
   owed BLOB
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE taken (
+  envelope_id BLOB PRIMARY KEY CHECK (length(envelope_id) = 32),
+  kid BLOB NOT NULL CHECK (length(kid) = 16)
+) STRICT, WITHOUT ROWID;

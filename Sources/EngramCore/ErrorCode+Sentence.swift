@@ -83,6 +83,7 @@ extension ErrorCode {
     .chainFork: "two messages claim the same place in a chain",
     .chainGap: "a message of this chain is missing",
     .notForThisDevice: "the message is not for this device",
+    .sharedQueue: "another device of this client may have taken the message",
     .deviceRevoked: "the recipient has revoked the device that the message was sealed for",
   ]
 

@@ -86,6 +86,7 @@ package enum ErrorCode: UInt16, CaseIterable, Error, Sendable {
   case chainGap = 704
   case notForThisDevice = 705
   case deviceRevoked = 706
+  case sharedQueue = 707
 
   package enum Fault: String, Sendable { case sender, peer, node, `operator`, recipient, none }
 

@@ -1,8 +1,8 @@
 package import EngramCore
 
-// How a device joins a client. The new device makes its own keys and asks; whoever holds the client's identity
-// key signs; neither secret ever moves. Both files are public, and both are signed, so that it does not matter
-// who carries them.
+// How a device joins a client. The new device makes its own keys and asks; whoever holds the client's
+// identity key signs; neither secret ever moves. Both files are public, and both are signed, so that it does
+// not matter who carries them.
 //
 //   request = lp(RQ) lp(Sig(device, "device-request-sig", RQ))
 //     RQ = version u8=1 | DC | Sig(device, "device-pop-sig", DC) | node id | 16 random bytes

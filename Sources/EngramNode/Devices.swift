@@ -98,8 +98,8 @@ extension Node {
     }
   }
 
-  /// Puts a newer list in the place of the known one. Devices that are not active in it lose their sessions at
-  /// once, and what waits for them ends.
+  /// Puts a newer list in the place of the known one. Devices that are not active in it lose their sessions
+  /// at once, and what waits for them ends.
   func replaceDeviceList(_ list: DeviceList, of client: ClientRow, in group: CommitGroup) throws {
     guard client.identity == list.body.identity else { throw ErrorCode.identityChanged }
     guard list.body.version > client.listVersion else { throw ErrorCode.staleDeviceList }
@@ -118,6 +118,15 @@ extension Node {
       roster.forget(kids)
       endSessions(of: gone)
       if !revoked.isEmpty { endDeliveriesOfRevoked() }
+    }
+  }
+
+  /// What a peer refuses because a device is not there any more says that its directory answer is out of date.
+  func forgetDirectoryAnswer(after receipt: ReceiptBody) {
+    guard receipt.state == .failed, let recipient = receipt.recipient else { return }
+    switch receipt.code {
+    case .deviceRevoked, .prekeyGone, .unknownRecipient: directoryCache.forget(recipient)
+    default: break
     }
   }
 

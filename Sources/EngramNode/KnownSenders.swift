@@ -1,7 +1,7 @@
 internal import EngramCore
 
-/// Whose certificate a reader has been given, and with which version of the device list: a list that has grown
-/// since has to come again, or the reader goes by one that is no longer true.
+/// Whose certificate a reader has been given, and with which version of the device list: one that was
+/// replaced since has to come again, or the reader goes by what is no longer true.
 package struct KnownSenders: Sendable {
   private var versions: [Kid: UInt64] = [:]
 

@@ -233,6 +233,7 @@ extension Node {
         }
         var notices = NoticeBatch(self)
         for receipt in usable {
+          forgetDirectoryAnswer(after: receipt.body)
           guard try group.transaction.envelopeID(receipt.dedupe) == receipt.body.envelope,
             let home = try homeMailbox(of: receipt.body.sender, kid: receipt.body.senderKid, in: group)
           else {

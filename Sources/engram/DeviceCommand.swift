@@ -7,8 +7,8 @@ struct DeviceCommand: AsyncParsableCommand {
     commandName: "device",
     abstract: "Add, list and revoke the devices of this client.",
     discussion: """
-      A client is an identity key with up to 16 devices, each with keys and a home of its own. The identity key
-      stays in the home that `engram init` made; only there devices are approved and revoked.
+      A client is an identity key with up to 16 devices, each with keys and a home of its own. The identity
+      key stays in the home that `engram init` made; only there devices are approved and revoked.
 
       Three steps add one:
         new$  engram device request --home new --address planner@acme.example --identity KEY \\
@@ -98,8 +98,8 @@ struct DeviceApproveCommand: AsyncParsableCommand {
     commandName: "approve",
     abstract: "Where the identity key is: make a device of this client out of a request.",
     discussion: """
-      Shows whose request it is and its comparison code, and asks. Say yes only if the new device shows the same
-      code: whoever you approve can read what is sent to this client from then on, and speak for it.
+      Shows whose request it is and its comparison code, and asks. Say yes only if the new device shows the
+      same code: whoever you approve can read what is sent to this client from then on, and speak for it.
 
       Example:
         engram device approve request.txt --out answer.txt
@@ -183,7 +183,6 @@ struct DeviceListCommand: AsyncParsableCommand {
   func run() async throws {
     try await common.withClient { client in
       let devices = try await client.devices()
-      if let warning = await client.deviceListWarning() { Terminal.note("warning: \(warning)") }
       try show(devices, json: common.json)
     }
   }
@@ -194,8 +193,8 @@ struct DeviceRevokeCommand: AsyncParsableCommand {
     commandName: "revoke",
     abstract: "Where the identity key is: take a device out of this client for good.",
     discussion: """
-      Its node ends its sessions at once, and what waits for it ends as failed. Others stop sealing for it within
-      minutes. What it has received it keeps: change what it could know.
+      Its node ends its sessions at once, and what waits for it ends as failed. Others stop sealing for it
+      within minutes. What it has received it keeps: change what it could know.
 
       Example:
         engram device revoke 0f1e2d3c4b5a69788796a5b4c3d2e1f0

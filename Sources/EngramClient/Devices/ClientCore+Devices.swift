@@ -76,6 +76,16 @@ extension ClientCore {
     throw EngramError.noIdentityKey(account.address, try await identityHome())
   }
 
+  /// Looks at gaps that were just found. Where the devices of this client share a queue, or did as long as a
+  /// message may live, another one may have taken what is missing. That is the node's word: it takes the
+  /// warning off the messages, and not the gap off the list; the sender is asked as ever.
+  func judgeGaps(foundMs: UInt64) async {
+    guard let list = try? await knownOwnList(), list.body.entries.count > 1,
+      let queue = try? await api.queueSharing(), queue.mayHaveShared(atMs: nowMs())
+    else { return }
+    try? await commit { try $0.markGapsShared(foundMs: foundMs) }
+  }
+
   /// Where the identity key is, for people.
   func identityHome() async throws -> String {
     if identity != nil { return "this home, \(store.home) on \(hostName())" }

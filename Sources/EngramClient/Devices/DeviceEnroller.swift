@@ -3,14 +3,15 @@ internal import EngramCore
 internal import EngramCrypto
 
 extension EngramClient {
-  /// Makes the keys of a further device in a new home, and a request to be one of `address`'s. Run again in the
-  /// same home, it gives the same request while that can still be answered.
+  /// Makes the keys of a further device in a new home, and a request to be one of `address`'s. Run again in
+  /// the same home, it gives the same request while that can still be answered.
   /// - Parameters:
   ///   - home: a folder, made with mode 0700 if it does not exist.
   ///   - node: `HOST:PORT` of the client's node.
   ///   - caFile: PEM file of the certificate authority that vouches for the node; copied into the home.
   ///   - address: whose device this is to be.
-  ///   - identityKey: that client's identity key, as `whoami` in another of its homes shows it. The new device
+  ///   - identityKey: that client's identity key, as `whoami` in another of its homes shows it. The new
+  ///     device
   ///     believes this key and no other, whatever a node says.
   ///   - passphrase: seals the key file; nil leaves it to the file's mode (0600).
   ///   - nodeName: the name in the node's certificate where that is not HOST.
@@ -48,8 +49,8 @@ extension EngramClient {
   /// the node says, publishes the device's prekey, and leaves a home that `open` opens.
   ///
   /// A run that was cut off can be repeated.
-  /// - Throws: `EngramError` of kind `untrusted` when the answer is not one to this request by the identity key
-  ///   that it named, or the node says something else.
+  /// - Throws: `EngramError` of kind `untrusted` when the answer is not one to this request by the identity
+  ///   key that it named, or the node says something else.
   public static func acceptDevice(home: String, answer: String, passphrase: String?) async throws
     -> EngramClient
   {
@@ -225,7 +226,9 @@ struct DeviceEnroller: Sendable {
 
 extension SigningPublicKey {
   init(checking text: String) throws {
-    guard let key = EngramCore.bytes(hex: text).flatMap({ SigningPublicKey($0) }), (try? VerifyingKey(key)) != nil else {
+    guard let key = EngramCore.bytes(hex: text).flatMap({ SigningPublicKey($0) }),
+      (try? VerifyingKey(key)) != nil
+    else {
       throw EngramError(
         .badInput, name: "bad-identity-key", "an identity key is 64 hexadecimal digits",
         hint: "`engram whoami` in another home of this client shows it")

@@ -7,8 +7,8 @@ public struct DeviceRequestInfo: Sendable {
   /// Of the new device.
   public let device: String
   public let nodeID: String
-  /// Four groups of five digits. Both sides have to show the same: otherwise somebody exchanged the request on
-  /// its way.
+  /// Four groups of five digits. Both sides have to show the same: otherwise somebody exchanged the request
+  /// on its way.
   public let comparisonCode: String
   public let createdMs: UInt64
   /// The request itself, one line of text. No secret.
@@ -43,8 +43,8 @@ public struct ClientDevices: Sendable {
   public let identityKey: String
   public let listVersion: UInt64
   public let listValidUntilMs: UInt64
-  /// Where the list can be changed and is signed anew: this home, or the words with which another one approved
-  /// this device.
+  /// Where the list can be changed and is signed anew: this home, or the words with which another one
+  /// approved this device.
   public let identityHome: String
   public let devices: [ClientDevice]
 }

@@ -53,8 +53,8 @@ extension EngramClient {
   }
 
   /// Takes a device out of this client for good. Its node ends its sessions at once and refuses it from then
-  /// on; what waits for it ends as `failed`; others stop sealing for it when they next ask the directory. What
-  /// it has received already it keeps. Needs the identity key.
+  /// on; what waits for it ends as `failed`; others stop sealing for it when they next ask the directory.
+  /// What it has received already it keeps. Needs the identity key.
   public func revokeDevice(_ device: String) async throws -> ClientDevices {
     try await publicly {
       _ = try await core.identityKey()
@@ -85,8 +85,8 @@ extension EngramClient {
     }
   }
 
-  /// What a person should be told while there is time: this device cannot sign the device list anew, and it is
-  /// about to run out. nil while there is nothing to say.
+  /// What a person should be told while there is time: this device cannot sign the device list anew, and it
+  /// is about to run out. nil while there is nothing to say.
   public func deviceListWarning() async -> String? {
     guard core.identity == nil, let list = try? await core.knownOwnList().body,
       core.nowMs() + ClientStoreLimits.deviceListWarningMs >= list.validUntilMs,

@@ -187,8 +187,8 @@ final class Dispatcher: Sendable {
     for ring in bells { ring() }
   }
 
-  /// What a device holds by polls goes back: it cannot answer any more. What it holds by a connection goes back
-  /// with that.
+  /// What a device holds by polls goes back: it cannot answer any more. What it holds by a connection goes
+  /// back with that.
   func release(_ mailbox: Int64, kid: Kid) {
     guard isUsed.isSet else { return }
     let held = state.withLock { state in
