@@ -9,8 +9,8 @@ internal import Synchronization
 ///
 /// - `application/vnd.engram.stub-request`: `(low u64 | high u64)…`, the missing places of the chain from the
 ///   device that is asked to the device that asks; at most 64 ranges, ascending.
-/// - `application/vnd.engram.stubs`: `lp(ranges unknown to the sender) | lp(lp(stub)…) | lp(lp(receipt)…)`, the
-///   receipts those with which other devices of the same address signed for these messages.
+/// - `application/vnd.engram.stubs`: `lp(ranges unknown to the sender) | lp(lp(stub)…) | lp(lp(receipt)…)`;
+///   with the receipts other devices of the same address signed for these messages.
 enum StubControl {
   case request([ClosedRange<UInt64>])
   case stubs(unknown: [ClosedRange<UInt64>], [ArraySlice<UInt8>], receipts: [ArraySlice<UInt8>])
@@ -268,8 +268,8 @@ extension Inbound {
     return .none
   }
 
-  /// A receipt counts when another device of this client, by a certificate of its identity key, signed that it
-  /// processed a message whose stub is here. Anything else is left out.
+  /// A receipt counts when another device of this client, by a certificate of its identity key, signed that
+  /// it processed a message whose stub is here. Anything else is left out.
   private func learnTaken(_ bytes: [UInt8], from sender: Kid, in rows: ClientTransaction) throws {
     guard let taking = try provesTaking(bytes, in: rows) else { return }
     try rows.noteTaken(taking.envelope, from: sender, by: taking.kid)

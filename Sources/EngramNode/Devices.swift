@@ -121,7 +121,7 @@ extension Node {
     }
   }
 
-  /// What a peer refuses because a device is not there any more says that its directory answer is out of date.
+  /// What a peer refuses because a device is gone says that its directory answer is out of date.
   func forgetDirectoryAnswer(after receipt: ReceiptBody) {
     guard receipt.state == .failed, let recipient = receipt.recipient else { return }
     switch receipt.code {

@@ -161,10 +161,16 @@ struct DeviceScenarios {
     let devices = [worker.device, second].sorted { $0.kid < $1.kid }
     let sealed = try (0..<6).map { try planner.seal("task \($0)", for: devices) }
     #expect(try await planner.send(sealed.map(\.bytes)).allSatisfy { $0.outcome == .accepted })
+    struct Queue: Decodable { let waiting: Int }
+    let isThere = try await eventually {
+      let answer = try await worker.call("GET", worker.path + "/queue")
+      return try JSONDecoder().decode(Queue.self, from: Data(answer.body)).waiting == 6
+    }
+    #expect(isThere)
     var taken: [Kid: [String]] = [:]
     _ = try await eventually {
       for member in [worker, helper] {
-        for work in try await member.lease(max: 1) {
+        for work in try await member.lease(wait: 0, max: 1) {
           let text = try member.device.open(work.lease.envelope, from: planner.device).body
           taken[member.device.kid, default: []].append(String(decoding: text, as: UTF8.self))
           #expect(try await member.acknowledge(work).outcome == .accepted)
@@ -180,8 +186,9 @@ struct DeviceScenarios {
       "PUT", worker.path + "/device-list", type: "application/vnd.engram.device-list", body: alone.list.bytes)
     #expect(revoked.status == 204, "\(revoked.summary)")
     #expect(try await planner.send(planner.seal("last", for: devices).bytes).outcome == .accepted)
-    let last = try await eventually { try await worker.lease(max: 1).first }
-    #expect(try await worker.acknowledge(#require(last)).outcome == .accepted)
+    let last = try await eventually { try await worker.lease(wait: 1, max: 1).first }
+    let outcome = try await worker.acknowledge(try #require(last))
+    #expect(outcome.outcome == .accepted)
     #expect(try await helper.call("GET", helper.path + "/messages?lease=30").status == 401)
   }
 }

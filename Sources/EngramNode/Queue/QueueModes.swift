@@ -1,4 +1,5 @@
 package import EngramCore
+internal import EngramCrypto
 internal import EngramStore
 internal import Logging
 
