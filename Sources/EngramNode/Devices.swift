@@ -144,65 +144,81 @@ extension Node {
   }
 
   /// Ends, in small steps, what waits for devices that were revoked: their senders get `failed` with
-  /// `device-revoked`. In a shared queue only what no other device can open ends. Called after a revocation
-  /// and when the node starts.
+  /// `device-revoked`. In a shared queue only what no other device can open ends. Called after a revocation,
+  /// when the node starts, and every second while something is still in a hand that is about to let go.
   func endDeliveriesOfRevoked(after seq: UInt64 = 0) {
     commitLoop.submit(
       CommitCommand(weight: Self.endedPerCommand) { [self] group in
         let waiting = try group.transaction.value(Self.revokedKey) ?? []
-        guard let kid = Kid(waiting.prefix(16)) else { return }
-        let next = try endDeliveries(of: kid, after: seq, in: group)
-        if next == nil {
-          try group.transaction.setValue(Array(waiting.dropFirst(16)), for: Self.revokedKey)
+        guard let kid = Kid(waiting.prefix(16)) else {
+          group.afterCommit { [revokedLeft] _ in revokedLeft.isSet = false }
+          return
+        }
+        let rest = Array(waiting.dropFirst(16))
+        let step = try endDeliveries(of: kid, after: seq, in: group)
+        switch step {
+        case .goOn: break
+        case .done: try group.transaction.setValue(rest, for: Self.revokedKey)
+        // The others first, then this one again.
+        case .held: try group.transaction.setValue(rest + kid.bytes, for: Self.revokedKey)
         }
         group.afterCommit { [self] _ in
-          if let next {
-            endDeliveriesOfRevoked(after: next)
-          } else if waiting.count > 16 {
-            endDeliveriesOfRevoked()
+          switch step {
+          case .goOn(let next): endDeliveriesOfRevoked(after: next)
+          case .done where rest.isEmpty: revokedLeft.isSet = false
+          case .done: endDeliveriesOfRevoked()
+          case .held: revokedLeft.isSet = true
           }
         }
-      } refused: { [log] code in
+      } refused: { [log, revokedLeft] code in
+        revokedLeft.isSet = true
         log.warning("deliveries of a revoked device were not ended", metadata: ["code": "\(code.name)"])
       })
   }
 
+  private enum EndingStep: Sendable {
+    case done
+    /// After this number in the client's queue; 0 for the mailbox once more.
+    case goOn(UInt64)
+    /// Somebody has some of it in hand.
+    case held
+  }
+
   /// One step: the device's own mailbox first, then its client's queue.
-  /// - Returns: where to go on in that queue, 0 for the mailbox once more; nil when all is done.
-  private func endDeliveries(of kid: Kid, after seq: UInt64, in group: CommitGroup) throws -> UInt64? {
+  private func endDeliveries(of kid: Kid, after seq: UInt64, in group: CommitGroup) throws -> EndingStep {
     let transaction = group.transaction
-    guard let device = try transaction.device(kid), let mailbox = device.mailbox else { return nil }
+    guard let device = try transaction.device(kid), let mailbox = device.mailbox else { return .done }
     dispatcher.release(mailbox, kid: kid)
     var statements = StatementBatch()
     let own = try transaction.listDeliveries(mailbox, after: 0, limit: Self.endedPerCommand)
-    var ended = 0
-    for row in own where try end(row.place, row.info, &statements, in: group) { ended += 1 }
-    var next: UInt64?
-    if own.count == Self.endedPerCommand, ended > 0 {
-      next = 0
-    } else {
+    let ended = try own.count { try end($0.place, $0.info, &statements, in: group) }
+    var step = EndingStep.goOn(0)
+    if own.count < Self.endedPerCommand || ended == 0 {
       _ = try transaction.removeNotices(mailbox, through: try transaction.highestSeq(mailbox))
-      next = try endInQueue(of: device.address, kid, after: seq, &statements, in: group)
+      step = try endInQueue(of: device.address, kid, after: seq, &statements, in: group)
+      if case .done = step, ended < own.count { step = .held }
     }
     try statements.write(by: self, in: group)
-    return next
+    return step
   }
 
   private func endInQueue(
     of address: Address, _ kid: Kid, after seq: UInt64, _ statements: inout StatementBatch,
     in group: CommitGroup
-  ) throws -> UInt64? {
+  ) throws -> EndingStep {
     let owner = Array(address.text.utf8)
     guard let queue = try group.transaction.mailbox(.workQueue, owner: owner),
       let client = try group.transaction.client(address)
-    else { return nil }
+    else { return .done }
     dispatcher.release(queue, kid: kid)
     let rows = try group.transaction.listDeliveries(queue, after: seq, limit: Self.endedPerCommand)
+    var isHeld = false
     for row in rows {
       let isForOthers = try (row.place.kids ?? []).contains { try isActive($0, in: client) }
-      if !isForOthers { _ = try end(row.place, row.info, &statements, in: group) }
+      if !isForOthers, try !end(row.place, row.info, &statements, in: group) { isHeld = true }
     }
-    return rows.count == Self.endedPerCommand ? rows.last?.place.seq : nil
+    if let last = rows.last, rows.count == Self.endedPerCommand { return .goOn(last.place.seq) }
+    return isHeld ? .held : .done
   }
 
   /// - Returns: false when somebody has it in hand; whoever that is ends it.

@@ -193,6 +193,24 @@ struct DeviceTests {
     #expect(failed.map(\.code) == [.deviceRevoked] && failed.map(\.recipientKid) == [phone.kid])
   }
 
+  @Test("what a revoked device still holds by a connection ends when that is closed")
+  func revokedWhileWorking() throws {
+    let session = try enrolPhone()
+    let sealed = try sealText("held", from: alice, to: [phone])
+    #expect(fixture.send(sealed.bytes, aliceSession).outcome == .accepted)
+    let (consumer, _) = try fixture.consumer(session, prefetch: 1)
+    var known = KnownSenders()
+    #expect(try leased(consumer.take(maxCount: 1, maxBytes: 1 << 20, knownSenders: &known)).count == 1)
+    #expect(put(try TestDevice("bob@acme.example", listVersion: 3).list) == .none)
+    try fixture.flush()
+    #expect(try fixture.node.pendingCount(mailbox: session.mailbox) == 1, "control: in its hands")
+    consumer.cancel()
+    try fixture.sweep()
+    try fixture.flush()
+    #expect(try fixture.node.pendingCount(mailbox: session.mailbox) == 0)
+    #expect(try fixture.receipts(aliceSession).map(\.body.code).contains(.deviceRevoked))
+  }
+
   @Test("deliveries of a revoked device end even when the node stopped before it came to them")
   func revokedBeforeRestart() throws {
     let session = try enrolPhone()

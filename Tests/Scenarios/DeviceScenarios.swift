@@ -1,5 +1,7 @@
 import EngramCore
 import EngramCrypto
+import EngramSealing
+import EngramWire
 import Foundation
 import TestSupport
 import Testing
