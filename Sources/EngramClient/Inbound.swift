@@ -373,10 +373,11 @@ struct Inbound {
 
   /// What was sealed for a device that is not there any more says that the list we went by is out of date.
   private func lookAgain(after receipt: ReceiptBody, in rows: ClientTransaction) throws {
-    guard receipt.state == .failed, let recipient = receipt.recipient else { return }
-    switch receipt.code {
-    case .deviceRevoked, .prekeyGone, .unknownRecipient: try rows.expireDirectoryAnswer(recipient)
-    default: break
+    guard receipt.state == .failed else { return }
+    if let recipient = receipt.recipient {
+      if receipt.code.saysDeviceIsGone { try rows.expireDirectoryAnswer(recipient) }
+    } else if let row = try rows.outbox(envelope: receipt.envelope) {
+      try rows.lookAgain(after: receipt.code, row, at: receipt.issuerName)
     }
   }
 

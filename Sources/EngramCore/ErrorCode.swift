@@ -116,6 +116,11 @@ package enum ErrorCode: UInt16, CaseIterable, Error, Sendable {
   /// The node that says this could not do its work.
   package var isNodeFailure: Bool { fault == .node || fault == .operator }
 
+  /// A message failed with this because it was sealed by a directory answer that is out of date.
+  package var saysDeviceIsGone: Bool {
+    self == .deviceRevoked || self == .prekeyGone || self == .unknownRecipient
+  }
+
   /// What a node says about itself or its own configuration when a peer hands something in: what came was not
   /// judged and must come again.
   package var isOurs: Bool {

@@ -123,10 +123,22 @@ extension Node {
 
   /// What a peer refuses because a device is gone says that its directory answer is out of date.
   func forgetDirectoryAnswer(after receipt: ReceiptBody) {
-    guard receipt.state == .failed, let recipient = receipt.recipient else { return }
-    switch receipt.code {
-    case .deviceRevoked, .prekeyGone, .unknownRecipient: directoryCache.forget(recipient)
-    default: break
+    guard receipt.state == .failed, receipt.code.saysDeviceIsGone, let recipient = receipt.recipient else {
+      return
+    }
+    directoryCache.forget(recipient)
+  }
+
+  /// The same for an envelope that the peer refused as a whole.
+  func forgetDirectoryAnswers(
+    after item: AckFrame.Item, from known: KnownPeer, in group: CommitGroup
+  ) throws {
+    guard item.code.saysDeviceIsGone,
+      let row = try group.transaction.delivery(known.envelopes, seq: item.seq),
+      let header = try? UnverifiedEnvelope(parsing: row.bytes).header
+    else { return }
+    for recipient in header.recipients where recipient.address.node == known.peer.name {
+      directoryCache.forget(recipient.address)
     }
   }
 

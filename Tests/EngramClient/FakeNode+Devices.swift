@@ -67,3 +67,28 @@ extension FakeNode {
     return directory(session.text)
   }
 }
+
+extension TestWorld {
+  func requestDevice(
+    _ home: String, of client: EngramClient, at node: FakeNode, identity: SigningPublicKey? = nil
+  ) async throws -> DeviceRequestInfo {
+    let enroller = DeviceEnroller(
+      home: folder + "/" + home, endpoint: "127.0.0.1:7443", serverName: "localhost", passphrase: nil,
+      nowMs: { [clock] in clock.nowMs })
+    let account = client.core.account
+    return try await enroller.request(
+      account.address, identity: identity ?? account.identity, node.transport)
+  }
+
+  func acceptDevice(_ answer: String, _ home: String, at node: FakeNode) async throws -> EngramClient {
+    let (store, account, keys) = try EngramClient.openHome(folder + "/" + home, nil)
+    return try await DeviceEnroller.accept(
+      answer, store, account, keys, transport: node.transport, nowMs: { [clock] in clock.nowMs })
+  }
+
+  /// All three steps.
+  func enrolDevice(_ home: String, of client: EngramClient, at node: FakeNode) async throws -> EngramClient {
+    let request = try await requestDevice(home, of: client, at: node)
+    return try await acceptDevice(try await client.approveDevice(request.text).text, home, at: node)
+  }
+}

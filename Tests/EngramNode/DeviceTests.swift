@@ -171,6 +171,8 @@ struct DeviceTests {
     let after = try sealText("after", from: alice, to: both)
     #expect(fixture.send(after.bytes, aliceSession).outcome == .accepted)
     #expect(try fixture.items(bobSession).count { $0.kind == .envelope } == 2)
+    let alone = fixture.send(try sealText("alone", from: alice, to: [phone]).bytes, aliceSession)
+    #expect(alone.outcome == .refused && alone.code == .deviceRevoked)
     #expect(try fixture.node.pendingCount(mailbox: session.mailbox) == 0)
   }
 

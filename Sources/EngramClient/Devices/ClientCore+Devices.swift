@@ -100,6 +100,19 @@ extension ClientCore {
   }
 }
 
+extension ClientTransaction {
+  /// A message was refused as a whole. If that is because its devices are gone, the directory is asked about
+  /// those recipients again that the node which refused it knows.
+  func lookAgain(after code: ErrorCode, _ row: OutboxRow, at node: String) throws {
+    guard code.saysDeviceIsGone, let header = try? UnverifiedEnvelope(parsing: row.envelope).header else {
+      return
+    }
+    for address in header.recipientAddresses where address.node.text == node {
+      try expireDirectoryAnswer(address)
+    }
+  }
+}
+
 /// Of this machine, as it calls itself.
 private func hostName() -> String {
   var name = [CChar](repeating: 0, count: 256)
