@@ -17,6 +17,9 @@ enum Schema {
     migrator.registerMigration("work") { db in
       try db.execute(sql: work)
     }
+    migrator.registerMigration("devices") { db in
+      try db.execute(sql: devices)
+    }
     return migrator
   }
 
@@ -216,6 +219,20 @@ enum Schema {
   private static let work = """
     CREATE TABLE leased (
       envelope_id BLOB PRIMARY KEY CHECK (length(envelope_id) = 32)
+    ) STRICT, WITHOUT ROWID;
+    """
+
+  /// In the home of a further device: which device stands beside the identity key, and where that is.
+  private static let devices = """
+    CREATE TABLE enrolment (
+      id INTEGER PRIMARY KEY CHECK (id = 1),
+      approver BLOB NOT NULL CHECK (length(approver) = 16),
+      place TEXT NOT NULL
+    ) STRICT;
+    -- Messages that another device of this client has signed for.
+    CREATE TABLE taken (
+      envelope_id BLOB PRIMARY KEY CHECK (length(envelope_id) = 32),
+      kid BLOB NOT NULL CHECK (length(kid) = 16)
     ) STRICT, WITHOUT ROWID;
     """
 }

@@ -39,7 +39,7 @@ struct EngramCommand: AsyncParsableCommand {
       ReceiptsCommand.self, VerifyCommand.self, TopicCommand.self, AgentsCommand.self, HeartbeatCommand.self,
       WorkCommand.self, QueueCommand.self, GapsCommand.self, TemplateCommand.self, ImportCommand.self,
       ExportCommand.self, WatchCommand.self, TrustCommand.self, DirectoryCommand.self, AlarmsCommand.self,
-      WhoamiCommand.self,
+      WhoamiCommand.self, DeviceCommand.self,
     ])
 
   static func main() async {
