@@ -18,7 +18,9 @@ extension EngramClient {
   public func status(of message: String, fetching: Bool = false) async throws -> MessageStatus {
     try await publicly {
       let before = try await core.read { try $0.status(of: message) }
-      guard fetching, before.state.isOpen, before.envelopeID != nil else { return before }
+      // A dead letter is no end for certain: an operator may give it another round.
+      let mayChange = before.state.isOpen || before.state == .deadLettered
+      guard fetching, mayChange, before.envelopeID != nil else { return before }
       try await fetchReceipts()
       return try await core.read { try $0.status(of: message) }
     }

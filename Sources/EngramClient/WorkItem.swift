@@ -9,8 +9,8 @@ public struct WorkItem: Sendable {
   /// 1 the first time; one more for each attempt that failed.
   public let attempt: UInt32
   /// Somebody may have worked on it before: an attempt has failed, or this home had the message in hand and
-  /// never settled it. False is no proof of the opposite: a node that restarts forgets who had what. What must
-  /// happen once goes by `message.envelopeID`, which stays the same however often the message comes.
+  /// never settled it. False is no proof of the opposite: a node that restarts forgets who had what. What
+  /// must happen once goes by `message.envelopeID`, which stays the same however often the message comes.
   public let isRedelivered: Bool
   /// A fencing token: greater than every one that this node gave out before. Whatever is written elsewhere
   /// on behalf of the message can carry it, so that a writer whose lease ended meanwhile is told apart.

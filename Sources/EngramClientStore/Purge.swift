@@ -33,8 +33,10 @@ extension ClientTransaction {
     let horizon = nowMs > Limits.dedupeGraceMs ? nowMs - Limits.dedupeGraceMs : 0
     // Nobody will be given these again: dead letters, and what went to another device.
     try execute(
-      "UPDATE inbox SET settled = 1 WHERE expires_ms <= ? AND envelope_id IN (SELECT envelope_id FROM leased)",
-      [.number(horizon)])
+      """
+      UPDATE inbox SET settled = 1
+      WHERE expires_ms <= ? AND envelope_id IN (SELECT envelope_id FROM leased)
+      """, [.number(horizon)])
     let expired = try first(
       "SELECT ifnull(max(expires_ms), 0) FROM inbox WHERE settled = 1 AND expires_ms <= ?", [.number(horizon)]
     ) { try $0.number(0) }

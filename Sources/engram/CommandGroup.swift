@@ -11,15 +11,15 @@ final class CommandGroup: Sendable {
   /// Closed by the kernel with the last process that holds it, which is this one: nobody inherits it.
   private let lifeline: Int32
 
-  /// Reads until its standard input ends, which never has anything in it, then asks the group to end and kills
-  /// what is left of it, itself included.
+  /// Reads until its standard input ends, which never has anything in it, then asks the group to end and
+  /// kills what is left of it, itself included.
   private static let script = "trap '' TERM INT HUP; read -r line; kill -TERM 0; sleep 2; kill -KILL 0"
 
   init() throws {
     var ends: [Int32] = [-1, -1]
     guard pipe(&ends) == 0 else { throw Self.failure(errno) }
     defer { close(ends[0]) }
-    Self.keepDescriptors()
+    keepDescriptors()
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }
@@ -44,15 +44,6 @@ final class CommandGroup: Sendable {
     (id, lifeline) = (leader, ends[1])
   }
 
-  /// Nothing but its own three streams is for a command, whatever this program was started with: somebody may
-  /// wait for the other end to close. What is opened later keeps to itself from the start.
-  private static func keepDescriptors() {
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
-    for descriptor in names.compactMap({ Int32($0) }) where descriptor > STDERR_FILENO {
-      _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
-    }
-  }
-
   private static func failure(_ code: Int32) -> CommandFailure {
     CommandFailure(
       .failed, name: "no-group", "/bin/sh, which looks after the commands, \(systemSentence(code))")
@@ -60,11 +51,16 @@ final class CommandGroup: Sendable {
 
   func send(_ signal: Int32) { kill(-id, signal) }
 
-  /// Only the leader ends; what commands left running in the background goes on.
-  func dismiss() {
-    kill(id, SIGKILL)
-    var status: Int32 = 0
-    while waitpid(id, &status, 0) < 0, errno == EINTR {}
-    close(lifeline)
+  /// What commands left running in the background ends too: the same as after a crash.
+  deinit { close(lifeline) }
+}
+
+/// Called before anything is started: nothing but its own three streams is for a command. The connection to
+/// the node would stay open for as long as a command runs, and what this program was started with may be
+/// waited for elsewhere.
+func keepDescriptors() {
+  let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
+  for descriptor in names.compactMap({ Int32($0) }) where descriptor > STDERR_FILENO {
+    _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
   }
 }

@@ -61,8 +61,6 @@ final class CommandRunner: Sendable {
     group = try CommandGroup()
   }
 
-  deinit { group.dismiss() }
-
   /// Asks every command that still runs to end, and kills those that do not. None is started any more.
   func stopAll() async {
     let isIdle = running.withLock { running in
@@ -120,6 +118,7 @@ final class CommandRunner: Sendable {
     // Under the lock: whoever stops all either sees this one or keeps it from starting.
     let code = running.withLock { running -> Int32 in
       guard !running.isStopped else { return ECANCELED }
+      keepDescriptors()
       let code = posix_spawnp(&pid, command[0], &actions, &attributes, arguments, variables)
       if code == 0 { running.count += 1 }
       return code

@@ -168,8 +168,8 @@ private struct WorkBench: Sendable {
     }
   }
 
-  /// SIGTERM: nothing new; what runs may finish for a while; then it is stopped, and at last the connection is
-  /// cut under whoever still waits for an answer.
+  /// SIGTERM: nothing new; what runs may finish for a while; then it is stopped, and at last the connection
+  /// is cut under whoever still waits for an answer.
   func end(_ work: WorkStream, graceSeconds: UInt64) async {
     await work.stop()
     try? await Task.sleep(for: .seconds(graceSeconds))

@@ -33,7 +33,7 @@ struct WorkScenarios {
     let place = try await Workplace.alone()
     _ = try await place.agent.run("queue", "mode", "one").expected()
     let (begun, done) = (place.file("begun"), place.file("done"))
-    // Takes tasks and never finishes one. What a command starts in its turn does not outlive the worker either.
+    // Takes tasks and never finishes one. What a command starts in its turn ends too.
     let doomed = try place.worker(
       "doomed", ["--prefetch", "8"],
       "sleep 1000 & echo $(cat) $ENGRAM_TOKEN $ENGRAM_ENVELOPE $$ $! >> \(begun); sleep 1000")
@@ -160,6 +160,37 @@ struct WorkScenarios {
     #expect(again.attempts.sorted() == [1, 2], "what was never begun has not failed: \(again.child.output)")
   }
 
+  @Test("a consumer of many small messages says of many at once that they are done")
+  func batches() async throws {
+    let place = try await Workplace.alone()
+    let client = try EngramClient.open(home: place.agent.home)
+    let work = try client.consume(prefetch: 500)
+    var items = work.makeAsyncIterator()
+    func take(_ count: Int, _ settle: (WorkItem) async throws -> Void) async throws -> Double {
+      try await place.send(count: count)
+      let before = try await framesHeard(by: place)
+      var seen: Set<String> = []
+      while seen.count < count {
+        let item = try #require(try await items.next())
+        seen.insert(item.message.envelopeID)
+        try await settle(item)
+      }
+      #expect(await work.flush().isEmpty)
+      return try await framesHeard(by: place) - before
+    }
+    let hasty = try await take(1_000) { await $0.ackSoon() }
+    #expect(hasty < 300, "\(hasty)")
+    let patient = try await take(40) { try await $0.ack() }
+    #expect(patient >= 40, "the control: whoever waits for each answer sends a frame for each")
+    #expect(try await client.queueState().leased == 0)
+    await work.close()
+    await client.close()
+  }
+
+  private func framesHeard(by place: Workplace) async throws -> Double {
+    try #require(try await place.organisation.metric("engram_realtime_frames_received_total"))
+  }
+
   @Test("a worker that is to end when nothing is ready does so, and one for a single task takes a single one")
   func draining() async throws {
     let place = try await Workplace.alone()
@@ -168,11 +199,10 @@ struct WorkScenarios {
     try await place.send(count: 30)
     let one = try await place.work("one", ["--once"], "cat >/dev/null")
     #expect(one.count("ack") == 1)
-    let script =
-      "echo $(cat) >> \(place.file("done")); ls /proc/self/fd | tr '\\n' ' ' >> \(place.file("fds"))"
+    let script = "echo $(cat) >> \(place.file("done")); echo $(ls /proc/self/fd) >> \(place.file("open"))"
     let all = try await place.work("all", ["--drain", "--prefetch", "10", "--concurrency", "3"], script)
     #expect(all.count("ack") == 29 && Set(place.numbers("done")).count == 29)
-    let descriptors = try #require(place.lines("fds").first).split(separator: " ")
+    let descriptors = try #require(place.lines("open").first).split(separator: " ")
     #expect(Set(descriptors).isSubset(of: ["0", "1", "2", "3"]), "3 is the folder that ls reads")
     #expect(try await place.queue()["waiting"] as? Int == 0)
   }

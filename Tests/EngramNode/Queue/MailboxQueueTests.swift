@@ -282,7 +282,7 @@ struct LeaseTests {
 
     (queue, tokens) = self.queue(visibilityMs: 0, countsDisconnects: true)
     _ = queue.take(ConsumerID(number: 1), maxCount: 2)
-    #expect(queue.remove(ConsumerID(number: 1), isOrderly: true).isEmpty, "whoever takes leave has not failed")
+    #expect(queue.remove(ConsumerID(number: 1), isOrderly: true).isEmpty, "taking leave is no failure")
     #expect(queue.lease(for: .zero, maxCount: 9, visibilityMs: 1_000, nowMs: 0, tokens: &tokens).count == 3)
   }
 
