@@ -1,3 +1,4 @@
+import EngramClientStore
 import EngramCore
 import EngramCrypto
 import Synchronization
