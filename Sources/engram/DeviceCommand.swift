@@ -73,9 +73,14 @@ struct DeviceRequestCommand: AsyncParsableCommand {
   }
 
   func run() async throws {
+    let passphrase = try passphrase()
     let request = try await EngramClient.requestDevice(
       home: common.homePath, node: node, caFile: ca, address: address, identityKey: identity,
-      passphrase: try passphrase(), nodeName: nodeName)
+      passphrase: passphrase, nodeName: nodeName)
+    if passphrase == nil {
+      Terminal.note(
+        "note: the key file has no passphrase; whoever can read \(common.homePath)/client.key is this device")
+    }
     if let out { try writeDeviceFile(request.text, to: out) }
     if common.json { return try Terminal.write(jsonLine(DeviceRequestForm(request, file: out))) }
     Terminal.note("device: \(request.device)\ncomparison code: \(request.comparisonCode)")

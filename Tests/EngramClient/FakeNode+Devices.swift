@@ -1,3 +1,4 @@
+import EngramClientStore
 import EngramCore
 import EngramCrypto
 import Synchronization
@@ -64,7 +65,7 @@ extension FakeNode {
       return .none
     }
     guard code == .none else { return problem(409, code) }
-    return directory(session.text)
+    return NodeReply(status: 201, body: directory(session.text).body)
   }
 }
 
