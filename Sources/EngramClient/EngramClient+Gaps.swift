@@ -41,8 +41,8 @@ extension EngramClient {
           Gap(
             from: gap.address, device: gap.kid.description,
             missing: try rows.missing(of: gap.span, from: gap.kid, limit: rangesMax), sinceMs: gap.sinceMs,
-            state: gap.code == .notFound ? .unknown : gap.askedMs == nil ? .waiting : .asked,
-            askedMs: gap.askedMs, asks: gap.asks)
+            state: gap.code == .notFound ? .unknown : gap.isAsked ? .asked : .waiting,
+            askedMs: gap.isAsked ? gap.askedMs : nil, asks: gap.isAsked ? gap.asks : 0)
         }
       }
     }

@@ -84,10 +84,15 @@ struct ReceiptsCommand: AsyncParsableCommand {
 
   func run() async throws {
     try await common.withClient { client in
-      if !offline { _ = try await client.waitUntilProcessed(message, timeoutSeconds: 1) }
+      var unreachable: EngramError?
+      do {
+        if !offline { _ = try await client.waitUntilProcessed(message, timeoutSeconds: 1) }
+      } catch let error as EngramError where error.kind == .unreachable { unreachable = error }
       let receipts = try await client.receipts(of: message).map(ReceiptForm.init)
       if receipts.isEmpty, !common.json { Terminal.note("no receipts yet") }
       for receipt in receipts { try Terminal.write(common.json ? jsonLine(receipt) : receipt.line) }
+      // What is known here was still worth showing; the exit code says that it may be old.
+      if let unreachable { throw unreachable }
     }
   }
 }

@@ -10,6 +10,7 @@ struct StatusCommand: AsyncParsableCommand {
       States: `pending` on its way; `delivered` handed to the recipient's device; `processed` its
       application took it; `expired`, `failed`, `dead-lettered` and `cancelled` are ends without that.
       Each one is somebody's signed word (see `engram verify`); `pending` alone may be nobody's.
+      When the node cannot be reached, what is known here is shown, and the exit code is 3.
 
       Example:
         engram status 5c1e…
@@ -25,8 +26,16 @@ struct StatusCommand: AsyncParsableCommand {
 
   func run() async throws {
     try await common.withClient { client in
-      let form = StatusForm(try await client.status(of: message, fetching: !offline))
-      try Terminal.write(common.json ? jsonLine(form) : form.text)
+      func show(_ status: MessageStatus) throws {
+        let form = StatusForm(status)
+        try Terminal.write(common.json ? jsonLine(form) : form.text)
+      }
+      do { try show(await client.status(of: message, fetching: !offline)) } catch let error as EngramError {
+        guard error.kind == .unreachable, !offline else { throw error }
+        // What is known here is still worth something; the exit code says that it may be old.
+        try show(await client.status(of: message))
+        throw error
+      }
     }
   }
 }
