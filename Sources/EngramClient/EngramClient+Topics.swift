@@ -80,8 +80,8 @@ extension EngramClient {
     try await publicly {
       let draft = try template(body, contentType, options)
       let everybody: [Address]
-      do { everybody = try await core.api.allAddresses().filter { $0 != core.account.address } } catch
-        let error as EngramError where error.registered == .notPermitted
+      do { everybody = try await core.api.allAddresses().filter { $0 != core.account.address } } catch let
+        error as EngramError where error.registered == .notPermitted
       {
         throw EngramError(
           error.kind, .notPermitted,
