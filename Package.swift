@@ -155,8 +155,8 @@ let package = Package(
     tests(
       "Scenarios",
       [
-        "EngramCore", "EngramCrypto", "EngramSealing", "EngramClient", "EngramWire", "EngramTLS",
-        "TestSupport", nioCore, nioPosix, nioTLS,
+        "EngramCore", "EngramCrypto", "EngramSealing", "EngramStore", "EngramClient", "EngramWire",
+        "EngramTLS", "TestSupport", nioCore, nioPosix, nioTLS,
       ]),
   ]
 )

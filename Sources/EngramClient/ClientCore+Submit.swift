@@ -112,6 +112,8 @@ extension ClientCore {
       var ready: [(draft: Draft, devices: [SealableDevice])] = []
       for draft in page.map(\.queued.draft) {
         guard now < draft.expiresMs else {
+          // By a clock that nobody has confirmed, a message is neither sent nor given up.
+          guard (try? await api.confirmClock()) != nil else { continue }
           try? await commit { try $0.expireQueued(draft) }
           continue
         }

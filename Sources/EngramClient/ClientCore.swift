@@ -56,13 +56,22 @@ final class ClientCore: Sendable {
   private let queue = DispatchQueue(label: "engram.client.store")
 
   init(
+    store: ClientStore, account: AccountRow, keys: ClientKeys, transport: NodeTransport, clock: ClientClock
+  ) {
+    (self.store, self.account, nowMs) = (store, account, { clock.nowMs() })
+    (device, identity) = (keys.device, keys.identity)
+    api = NodeAPI(
+      transport: transport, address: account.address, device: device, node: account.nodeID, clock: clock)
+  }
+
+  /// With a clock that is followed wherever it goes.
+  convenience init(
     store: ClientStore, account: AccountRow, keys: ClientKeys, transport: NodeTransport,
     nowMs: @escaping @Sendable () -> UInt64
   ) {
-    (self.store, self.account, self.nowMs) = (store, account, nowMs)
-    (device, identity) = (keys.device, keys.identity)
-    api = NodeAPI(
-      transport: transport, address: account.address, device: device, node: account.nodeID, nowMs: nowMs)
+    self.init(
+      store: store, account: account, keys: keys, transport: transport,
+      clock: ClientClock(wall: nowMs, monotonic: nowMs))
   }
 
   /// The open live connection, if there is one: requests go over it rather than over one of their own.
@@ -101,9 +110,11 @@ final class ClientCore: Sendable {
   }
 
   /// Keeps what others need to believe and reach this device from running out: its prekey and the device
-  /// list.
+  /// list. Nothing is made, forgotten or erased by a clock that the node has not taken for right: one command
+  /// under a clock that is a year ahead would erase what everybody seals to.
   func maintain() async throws {
     lastMaintenanceMs.withLock { $0 = nowMs() }
+    try await api.confirmClock()
     var failure: (any Error)?
     for step in [renewPrekey, renewDeviceList] {
       // What goes wrong with one must not let the other run out.
@@ -118,14 +129,14 @@ final class ClientCore: Sendable {
     let (now, account, device) = (nowMs(), account, device)
     let current = try await commit { rows -> PrekeyRow? in
       try rows.purgeIfDue(nowMs: now)
-      if let newest = try rows.newestSignedPrekey(),
+      if let newest = try rows.newestSignedPrekey(startedBy: now + Limits.clockSkewMs),
         now < newest.notBeforeMs + ClientStoreLimits.prekeyRotationMs
       {
         return newest
       }
       _ = try rows.makeSignedPrekey(
         account.address, device: device, acceptedTTLMs: account.acceptedTTLMs, nowMs: now)
-      return try rows.newestSignedPrekey()
+      return try rows.newestSignedPrekey(startedBy: now)
     }
     guard let current, !current.isPublished else { return }
     try await api.putPrekey(current.certified)

@@ -46,8 +46,7 @@ extension EngramClient {
           Gap(
             from: gap.address, device: gap.kid.description,
             missing: try rows.missing(of: gap.span, from: gap.kid, limit: rangesMax), sinceMs: gap.sinceMs,
-            state: gap.state,
-            askedMs: gap.askedMs, asks: gap.asks)
+            state: gap.state, askedMs: gap.isAsked ? gap.askedMs : nil, asks: gap.isAsked ? gap.asks : 0)
         }
       }
     }
@@ -80,7 +79,7 @@ extension GapRow {
     switch code {
     case .notFound: .unknown
     case .sharedQueue: .shared
-    default: askedMs == nil ? .waiting : .asked
+    default: isAsked ? .asked : .waiting
     }
   }
 }

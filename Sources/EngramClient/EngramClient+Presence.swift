@@ -1,3 +1,4 @@
+internal import EngramClientStore
 internal import EngramCore
 internal import FoundationEssentials
 
@@ -14,7 +15,13 @@ extension EngramClient {
         throw EngramError(
           .badInput, name: "bad-address", "an address has the form name@node, in lower case")
       }
-      return AgentStatus(try await core.api.agentStatus(address))
+      do { return AgentStatus(try await core.api.agentStatus(address)) } catch let error as EngramError
+        where error.registered == .notFound
+      {
+        throw EngramError(
+          error.kind, .notFound, saying: "no agent \(address.text) is known at \(core.account.address.node)",
+          hint: "a node knows the presence of its own agents only")
+      }
     }
   }
 
@@ -32,6 +39,10 @@ extension EngramClient {
       throw EngramError(
         .badInput, name: "bad-state", "the state is not known",
         hint: AgentState.allCases.map(\.rawValue).joined(separator: " "))
+    }
+    guard note.utf8.count <= Limits.presenceNoteBytesMax else {
+      throw EngramError(
+        .badInput, name: "note-too-long", "a note has at most \(Limits.presenceNoteBytesMax) bytes")
     }
     try await publicly { try await core.api.putStatus(word, note: note) }
     guard !recipients.isEmpty else { return nil }

@@ -42,7 +42,7 @@ extension EngramClient {
         host: endpoint.host, port: endpoint.port, serverName: serverName, caFile: caFile)
       let registrar = Registrar(
         home: home, endpoint: node, serverName: serverName, passphrase: passphrase, authority: authority,
-        nowMs: systemNowMs)
+        nowMs: ClientClock().nowMs)
       return try await registrar.run(invite: invite, transport: transport)
     }
   }

@@ -37,10 +37,12 @@ extension EngramClient {
   ) async throws -> Page<HistoryMessage> {
     try await publicly {
       let filter = try HistoryFilter(query)
+      guard (1...ClientLimits.pageMax).contains(limit) else {
+        throw EngramError(.badInput, name: "bad-limit", "a page has 1 to \(ClientLimits.pageMax) entries")
+      }
       let key = filter.encoded() + Array((query.state?.rawValue ?? "").utf8)
       let start = try cursor.map { try Cursor(parsing: $0, for: key) }
       if filter.needsIndex { try await bringIndexUpToDate() }
-      let limit = min(max(limit, 1), ClientLimits.pageMax)
       let state = query.state
       return try await core.read { rows in
         let horizon = try start?.horizon ?? rows.newestRow()
@@ -65,7 +67,8 @@ extension EngramClient {
     }
   }
 
-  /// Sets how long bodies stay after they were sent or opened. What is older goes at once.
+  /// Sets how long bodies stay after they were sent or opened. What is older goes at once, or with the next
+  /// command that reaches the node: it has to confirm this machine's clock first.
   /// - Parameter seconds: at most ten years; 0 erases each body as soon as it is acknowledged.
   public func setHistoryRetention(seconds: UInt64) async throws {
     try await publicly {
@@ -73,9 +76,12 @@ extension EngramClient {
         throw EngramError(.badInput, name: "bad-retention", "bodies are kept for at most ten years")
       }
       let now = core.nowMs()
+      let isClockRight = (try? await core.api.confirmClock()) != nil
       try await core.commit { rows in
         try rows.setHistoryRetention(ms: seconds * 1_000)
-        try rows.purge(nowMs: now)
+        if isClockRight { try rows.purgeHistory(nowMs: now) }
+        // Nothing is to be kept: that takes no clock.
+        if seconds == 0 { try rows.eraseBodies() }
       }
     }
   }
@@ -166,10 +172,10 @@ extension MessageType {
 
 extension Priority {
   init(checking name: String) throws {
-    guard let priority = Priority(name: name) else {
+    guard let priority = Priority(name: name) ?? UInt8(name).flatMap(Priority.init(rawValue:)) else {
       throw EngramError(
         .badInput, name: "bad-priority", "the priority is not known",
-        hint: Priority.allCases.map(\.name).joined(separator: " "))
+        hint: Priority.allCases.map(\.name).joined(separator: " ") + ", or 1 to 5")
     }
     self = priority
   }

@@ -38,6 +38,11 @@ extension EngramClient {
         do {
           var draft = try Draft(message, nowMs: now)
           if case .past = known[draft.messageID] { throw EngramError(.badInput, .messageIDReused) }
+          if known[draft.messageID] != nil {
+            let (again, isThreadChosen) = (draft, message.options.thread != nil)
+            let isRepeat = try await core.read { try $0.isRepeat(again, isThreadChosen: isThreadChosen) }
+            guard isRepeat else { throw EngramError(.badInput, .messageIDReused) }
+          }
           if known[draft.messageID] == nil {
             if draft.parent != nil {
               let (unplaced, isThreadChosen) = (draft, message.options.thread != nil)
@@ -292,7 +297,7 @@ extension Draft {
     let priority = try Priority(checking: options.priority)
     let ttl = options.ttlSeconds.multipliedReportingOverflow(by: 1_000)
     guard options.ttlSeconds > 0, !ttl.overflow, ttl.partialValue <= Limits.ttlMsMax else {
-      throw bad("bad-ttl", "a message lives between one second and 30 days")
+      throw bad("bad-ttl", "a message lives between one second and 30 days", "for instance 90s, 12h, 7d")
     }
     let notBefore = options.notBeforeMs ?? 0
     guard notBefore == 0 || (nowMs <= notBefore && notBefore < nowMs + ttl.partialValue) else {

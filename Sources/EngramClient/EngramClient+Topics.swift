@@ -79,7 +79,14 @@ extension EngramClient {
   ) async throws -> PublishedMessage {
     try await publicly {
       let draft = try template(body, contentType, options)
-      let everybody = try await core.api.allAddresses().filter { $0 != core.account.address }
+      let everybody: [Address]
+      do { everybody = try await core.api.allAddresses().filter { $0 != core.account.address } } catch let
+        error as EngramError where error.registered == .notPermitted
+      {
+        throw EngramError(
+          error.kind, .notPermitted,
+          hint: "the node's operator says who may: `broadcast` in [permissions] of federation.toml")
+      }
       return try await published(draft, to: everybody, topic: nil)
     }
   }

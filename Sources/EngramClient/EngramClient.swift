@@ -1,7 +1,6 @@
 internal import EngramClientStore
 internal import EngramCore
 internal import EngramCrypto
-internal import Glibc
 
 /// A client of one Engram node on one device: it seals, signs, opens and verifies here, and nowhere else.
 ///
@@ -43,7 +42,7 @@ public final class EngramClient: Sendable {
       let transport = try NodeTransport.tls(account, home: home)
       return EngramClient(
         core: ClientCore(
-          store: store, account: account, keys: keys, transport: transport, nowMs: systemNowMs))
+          store: store, account: account, keys: keys, transport: transport, clock: ClientClock()))
     }
   }
 
@@ -127,13 +126,6 @@ struct Deadline: Sendable {
     guard left.seconds >= 0, left.attoseconds >= 0 else { return 0 }
     return Int(min(left.seconds + (left.attoseconds > 0 ? 1 : 0), Int64(ClientLimits.pollSecondsMax)))
   }
-}
-
-/// The system's clock, in milliseconds since 1970.
-@Sendable func systemNowMs() -> UInt64 {
-  var time = timespec()
-  clock_gettime(CLOCK_REALTIME, &time)
-  return UInt64(time.tv_sec) * 1_000 + UInt64(time.tv_nsec) / 1_000_000
 }
 
 /// Lets nothing but `EngramError` out of the library.

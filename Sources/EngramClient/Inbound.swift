@@ -247,7 +247,8 @@ struct Inbound {
       return .refused(.messageIDReused)
     }
     guard header.expiresMs > purgedThroughMs else { return .refused(.replayWindowClosed) }
-    let times = checkTimes(header, nowMs: nowMs, ttlMsMax: account.acceptedTTLMs)
+    // A life longer than this device keeps secrets for is no reason to refuse what it can open.
+    let times = checkTimes(header, nowMs: nowMs, ttlMsMax: Limits.ttlMsMax)
     guard times == .none else { return .refused(times) }
     let message: OpenedMessage
     do {
@@ -380,6 +381,10 @@ struct Inbound {
       case .success(let receipt):
         try rows.insertReceipt(receipt)
         try lookAgain(after: receipt.body, in: rows)
+        // What is sent next has to be sealed for another key.
+        if receipt.body.code == .prekeyGone, let address = receipt.body.recipient {
+          try rows.expireDirectoryAnswer(address)
+        }
       // A message that was purged: old news, not an attack.
       case .failure(.notFound): break
       case .failure(let code): try raiseRefused(code, in: rows)

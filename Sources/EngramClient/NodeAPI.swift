@@ -24,6 +24,8 @@ struct NodeDescription: Sendable, Decodable {
 actor NodeAPI {
   /// Renewed when less than this is left, so that no request is caught by the end of a session.
   private static let renewBeforeMs: UInt64 = 60_000
+  /// What a node gives at most.
+  private static let sessionMsMax: UInt64 = 300_000
 
   private struct Session: Sendable {
     var bearer: String
@@ -43,16 +45,16 @@ actor NodeAPI {
   nonisolated let address: Address
   private let device: SigningKey
   private let node: NodeID
-  private let nowMs: @Sendable () -> UInt64
+  private let clock: ClientClock
   private var session: Session?
   private var opening: Task<Session, any Error>?
 
   init(
     transport: NodeTransport, address: Address, device: SigningKey, node: NodeID,
-    nowMs: @escaping @Sendable () -> UInt64
+    clock: ClientClock
   ) {
     (self.transport, self.address, self.device) = (transport, address, device)
-    (self.node, self.nowMs) = (node, nowMs)
+    (self.node, self.clock) = (node, clock)
   }
 
   // MARK: Without a session
@@ -83,7 +85,7 @@ actor NodeAPI {
       return try await authorised(request, expecting: [200]).body
     } catch let error as EngramError where error.registered == .notFound {
       throw EngramError(
-        error.kind, .notFound, saying: "no client has this address at \(address.node)",
+        error.kind, .notFound, saying: "there is no client \(address.text)",
         hint: ErrorCode.unknownRecipient.hint)
     }
   }
@@ -165,9 +167,21 @@ actor NodeAPI {
     throw EngramError(refusal: .tokenInvalid)
   }
 
+  /// Proves this client's clock to be right, within minutes: a node opens sessions only for tokens that were
+  /// dated within five minutes of its own time, and dates their end itself.
+  /// - Throws: `EngramError`, also when there is no telling because the node cannot be reached.
+  func confirmClock() async throws {
+    _ = try await bearer()
+    guard let session, session.expiresMs <= clock.nowMs() + Self.sessionMsMax + Limits.clockSkewMs else {
+      throw EngramError(
+        .local, name: "clock-wrong", "this machine's clock and the node's are far apart",
+        hint: "set the clock of this machine")
+    }
+  }
+
   /// A session's bearer with some life left; opened once, however many ask.
   func bearer() async throws -> String {
-    if let session, session.expiresMs > nowMs() + Self.renewBeforeMs { return session.bearer }
+    if let session, session.expiresMs > clock.nowMs() + Self.renewBeforeMs { return session.bearer }
     if let opening { return try await opening.value.bearer }
     let task = Task { [session] in try await self.open(renewing: session) }
     opening = task
@@ -178,17 +192,18 @@ actor NodeAPI {
   }
 
   private func open(renewing old: Session?) async throws -> Session {
-    if let old, old.expiresMs > nowMs() {
+    if let old, old.expiresMs > clock.nowMs() {
       var request = NodeRequest("POST", "/api/v1/sessions/renew")
       request.headers.append(("authorization", "Bearer \(old.bearer)"))
       let reply = try await transport.exchange(request)
       if reply.status == 200, let session = Self.session(reply) { return session }
     }
-    let token = DeviceToken.mint(address: address, device: device, node: node, nowMs: nowMs())
+    let token = DeviceToken.mint(address: address, device: device, node: node, nowMs: clock.wallMs())
     var request = NodeRequest("POST", "/api/v1/sessions")
     request.headers.append(("authorization", "Bearer \(token)"))
     let reply = try await transport.exchange(request)
     guard reply.status == 201, let session = Self.session(reply) else { throw Self.refusal(reply) }
+    clock.adopt()
     return session
   }
 

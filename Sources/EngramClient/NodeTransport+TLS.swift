@@ -58,7 +58,9 @@ extension EngramError {
       self.init(
         .untrusted, name: "node-not-trusted",
         "the node's certificate is not one that the CA file vouches for",
-        hint: "check --node and --ca; a certificate for another name than HOST needs --node-name NAME")
+        hint:
+          "check this machine's clock, --node and --ca; a certificate for another name than HOST needs "
+          + "--node-name NAME")
     case .tlsSetup:
       self.init(
         .badInput, name: "ca-file", "the CA file holds no certificate authority",

@@ -82,7 +82,8 @@ enum StubPolicy {
     guard isOpen(gap), nowMs >= gap.sinceMs + graceMs, nowMs < gap.sinceMs + Limits.ttlMsMax else {
       return false
     }
-    guard let asked = gap.askedMs else { return true }
+    // Whoever was asked about earlier gaps was not asked about this one.
+    guard gap.isAsked, let asked = gap.askedMs else { return true }
     let wait = min(askAgainMs << UInt64(min(max(gap.asks, 1) - 1, 8)), askAgainMsMax)
     return nowMs >= asked + wait
   }
@@ -169,7 +170,9 @@ extension ClientCore {
         }
         return ranges.isEmpty ? nil : .request(ranges)
       }, to: address, kid, nowMs: nowMs,
-      settle: { try $0.noteAsked(kid, address: address.text, nowMs: nowMs) })
+      settle: { [isFirst = !gaps.contains(where: \.isAsked)] in
+        try $0.noteAsked(kid, address: address.text, isFirst: isFirst, nowMs: nowMs)
+      })
   }
 
   private func answer(_ debt: StubDebt, nowMs: UInt64) async throws -> Bool {

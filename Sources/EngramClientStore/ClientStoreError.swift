@@ -44,7 +44,8 @@ package enum ClientStoreLimits {
   package static let lockWaitMs = 10_000
   /// Sleep between two attempts to take the lock: short beside an fsync.
   static let lockPollMs = 5
-  /// How long a device accepts messages that wait, and so keeps the secrets of prekeys that have run out.
+  /// How long a message may have waited beyond the end of the prekey that it was sealed for, and so how long
+  /// secrets of prekeys that have run out are kept.
   package static let acceptedTTLMs: UInt64 = 7 * 24 * 3_600 * 1_000
   /// A signed prekey is replaced after a day and may be sealed to for a week, so that a client which is
   /// offline for some days can still be written to.

@@ -9,9 +9,12 @@ package struct GapRow: Sendable, Equatable {
   package let sinceMs: UInt64
   /// `chainGap`, or `notFound` when the sender's device has no record of them either.
   package let code: ErrorCode
-  /// When its sender was asked for stubs, and how often.
+  /// When its sender was last asked for stubs, and how often without an end of what was missing.
   package let askedMs: UInt64?
   package let asks: Int
+
+  /// The sender was asked about this very gap.
+  package var isAsked: Bool { askedMs.map { $0 >= sinceMs } ?? false }
 }
 
 /// A place of a chain of which only the stub is here.
@@ -135,12 +138,13 @@ extension ClientTransaction {
   }
 
   /// A device was asked for stubs, in this transaction.
-  package func noteAsked(_ kid: Kid, address: String, nowMs: UInt64) throws {
+  /// - Parameter isFirst: about gaps only that it was not asked about before; the count begins anew.
+  package func noteAsked(_ kid: Kid, address: String, isFirst: Bool, nowMs: UInt64) throws {
     try execute(
       """
       INSERT INTO stub_exchange (kid, address, asked_ms, asks) VALUES (?1, ?2, ?3, 1)
-      ON CONFLICT (kid) DO UPDATE SET asked_ms = ?3, asks = asks + 1
-      """, [.bytes(kid.bytes), .text(address), .number(nowMs)])
+      ON CONFLICT (kid) DO UPDATE SET asked_ms = ?3, asks = CASE WHEN ?4 THEN 1 ELSE asks + 1 END
+      """, [.bytes(kid.bytes), .text(address), .number(nowMs), .flag(isFirst)])
   }
 
   /// The sender's device says that it knows nothing of these places: nobody is asked again, the alarm stays.

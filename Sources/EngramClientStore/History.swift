@@ -230,24 +230,31 @@ extension ClientTransaction {
 
   /// Erases bodies past their retention, and messages whole a year later. What the application has not
   /// acknowledged stays.
-  func purgeHistory(nowMs: UInt64) throws {
+  package func purgeHistory(nowMs: UInt64) throws {
     let retention = try historyRetentionMs()
     func before(_ ms: UInt64) -> Argument { .number(nowMs > ms ? nowMs - ms : 0) }
-    let isDone = """
-      NOT EXISTS (SELECT 1 FROM inbox AS i WHERE i.envelope_id = history.envelope_id AND i.receipt IS NULL)
-      """
-    try execute(
-      """
-      UPDATE history_text SET words = '' WHERE rowid IN (
-        SELECT row FROM history WHERE kept_ms <= ? AND content IS NOT NULL AND \(isDone))
-      """, [before(retention)])
-    try execute(
-      "UPDATE history SET content = NULL WHERE kept_ms <= ? AND content IS NOT NULL AND \(isDone)",
-      [before(retention)])
+    try eraseBodies(keptBy: before(retention))
     let end = before(retention + HistoryLimits.headersMs)
     try execute(
       "DELETE FROM history_text WHERE rowid IN (SELECT row FROM history WHERE kept_ms <= ? AND \(isDone))",
       [end])
     try execute("DELETE FROM history WHERE kept_ms <= ? AND \(isDone)", [end])
   }
+
+  /// Erases every body that the application is done with.
+  package func eraseBodies() throws { try eraseBodies(keptBy: .number(Int64.max)) }
+
+  private func eraseBodies(keptBy end: Argument) throws {
+    try execute(
+      """
+      UPDATE history_text SET words = '' WHERE rowid IN (
+        SELECT row FROM history WHERE kept_ms <= ? AND content IS NOT NULL AND \(isDone))
+      """, [end])
+    try execute(
+      "UPDATE history SET content = NULL WHERE kept_ms <= ? AND content IS NOT NULL AND \(isDone)", [end])
+  }
 }
+
+private let isDone = """
+  NOT EXISTS (SELECT 1 FROM inbox AS i WHERE i.envelope_id = history.envelope_id AND i.receipt IS NULL)
+  """

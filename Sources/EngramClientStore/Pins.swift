@@ -156,4 +156,9 @@ extension ClientTransaction {
       """,
       [.text(address.text), .bytes(answer), .number(issuedMs), .number(fetchedMs)])
   }
+
+  /// Has the directory asked again before the address is written to, as long as it can be asked.
+  package func expireDirectoryAnswer(_ address: Address) throws {
+    try execute("UPDATE directory SET fetched_ms = 0 WHERE address = ?", [.text(address.text)])
+  }
 }

@@ -24,13 +24,14 @@ extension ClientSnapshot {
     return PrekeySecret(seed: seed)
   }
 
-  /// The signed prekey that starts latest.
-  package func newestSignedPrekey() throws -> PrekeyRow? {
+  /// The signed prekey that starts latest, of those that start by then: one that was dated by a wrong clock
+  /// stands in nobody's way.
+  package func newestSignedPrekey(startedBy nowMs: UInt64 = UInt64(Int64.max)) throws -> PrekeyRow? {
     try first(
       """
-      SELECT id, kind, certified, not_before_ms, not_after_ms, published FROM prekey WHERE kind = 1
-      ORDER BY not_before_ms DESC, id LIMIT 1
-      """
+      SELECT id, kind, certified, not_before_ms, not_after_ms, published FROM prekey
+      WHERE kind = 1 AND not_before_ms <= ? ORDER BY not_before_ms DESC, id LIMIT 1
+      """, [.number(nowMs)]
     ) { c in
       PrekeyRow(
         id: try c.id16(0), kind: try c.value(1), certified: try c.bytes(2), notBeforeMs: try c.number(3),

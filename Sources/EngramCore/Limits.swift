@@ -54,6 +54,8 @@ package enum Limits {
   package static let devicesPerClientMax = 16
   package static let suitesMax = 8
   package static let oneTimePrekeysPerUploadMax = 200
+  /// A sentence, in memory for every agent.
+  package static let presenceNoteBytesMax = 200
   package static let certificateBytesMax = 2 << 10
   package static let deviceListBytesMax = 4 << 10
   package static let prekeyBytesMax = 1 << 10

@@ -21,6 +21,7 @@ extension Node {
       let items = try handOut(
         rows, leased: dispatcher.leased(session.mailbox) ?? [], maxCount: maxCount, maxBytes: maxBytes,
         knownSenders: &knownSenders)
+      noteShown(items, in: session.mailbox)
       // Rows that ran out or are not due yet must not hide what is behind them.
       if !items.isEmpty { return items }
     }
@@ -112,7 +113,13 @@ extension Node {
         items.append(MailboxItem(kind: .receipt, seq: seq, payload: bytes))
       }
     }
+    noteShown(items, in: session.mailbox)
     return items
+  }
+
+  private func noteShown(_ items: [MailboxItem], in mailbox: Int64) {
+    guard let last = items.last(where: { $0.kind == .envelope }) else { return }
+    shown.add(mailbox, through: last.seq)
   }
 
   /// Has what is committed for a device kept in memory, for `freshItems`.

@@ -25,6 +25,7 @@ package final class Node: Sendable {
   let freshRows: FreshRows
   let dispatcher: Dispatcher
   let outboxGate = OutboxGate()
+  let shown = ShownRows()
   let delivered = DeliveredBatch()
   let directoryPort = Mutex<(any DirectoryPort)?>(nil)
   let requestPort = Mutex<(any RequestPort)?>(nil)

@@ -15,7 +15,7 @@ package struct AgentPresence: Sendable, Equatable {
   package let note: String
 
   /// A sentence; more belongs into a message.
-  package static let noteBytesMax = 200
+  package static let noteBytesMax = Limits.presenceNoteBytesMax
   /// Three heartbeats of 30 seconds; also longer than the longest poll, so that a poller stays active.
   package static let activeMs: UInt64 = 90_000
 }

@@ -6,7 +6,7 @@ struct QueueCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "queue", abstract: "Look into mailboxes and dead letters.",
     discussion: """
-      A message that fails too often, or that its recipient rejects, becomes a dead letter of its mailbox.
+      A message that fails too often, or that its recipient rejects, becomes a dead letter of its mailbox. \
       Nobody here can read it; what is shown is what travels in the clear, and the history of its failures.
 
         engram-node admin queue list
@@ -187,7 +187,7 @@ struct ClockCommand: AsyncParsableCommand {
     commandName: "clock",
     abstract: "The node's time, and whether the machine's clock has jumped away from it.",
     discussion: """
-      The node follows small corrections of the machine's clock and nothing else: a clock that jumps neither
+      The node follows small corrections of the machine's clock and nothing else: a clock that jumps neither \
       expires nor revives a message. After a jump, accept it here, or restart the node, once it is right.
       """,
     subcommands: [ShowCommand.self, AcceptCommand.self], defaultSubcommand: ShowCommand.self)

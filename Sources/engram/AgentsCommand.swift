@@ -6,9 +6,9 @@ struct AgentsCommand: AsyncParsableCommand {
     commandName: "agents",
     abstract: "Show who is there at this node.",
     discussion: """
-      An agent is active while it is connected or was seen in the last 90 seconds, until it says that it is
-      offline (`engram heartbeat --state offline`, or a SHUTDOWN message). This is the node's word, for agents
-      of this node only, and is forgotten when the node restarts.
+      An agent is active while it is connected or was seen in the last 90 seconds, until it says that it is \
+      offline (`engram heartbeat --state offline`, or a SHUTDOWN message). This is the node's word, for \
+      agents of this node only, and is forgotten when the node restarts.
 
       Examples:
         engram agents
@@ -42,9 +42,9 @@ struct HeartbeatCommand: AsyncParsableCommand {
     commandName: "heartbeat",
     abstract: "Say that this agent is there, and what it is doing.",
     discussion: """
-      The node shows it to the organisation's other clients (`engram agents`); send one every 30 seconds or so
-      where there is no live connection. With --to a sealed HEARTBEAT message (SHUTDOWN for offline) goes to
-      others as well, also in other organisations.
+      The node shows it to the organisation's other clients (`engram agents`); send one every 30 seconds or \
+      so where there is no live connection. With --to a sealed HEARTBEAT message (SHUTDOWN for offline) goes \
+      to others as well, also in other organisations.
 
       Examples:
         engram heartbeat

@@ -8,8 +8,8 @@ struct EngramCommand: AsyncParsableCommand {
     commandName: "engram",
     abstract: "Send and receive messages that only the other end can read.",
     discussion: """
-      A client belongs to one node, which its organisation runs, and writes to clients of any node that
-      federates with it. Messages are sealed and signed on this machine; nodes carry them and cannot read
+      A client belongs to one node, which its organisation runs, and writes to clients of any node that \
+      federates with it. Messages are sealed and signed on this machine; nodes carry them and cannot read \
       them.
 
       Start with the invite that your node's administrator gives you:
@@ -27,7 +27,7 @@ struct EngramCommand: AsyncParsableCommand {
          7  sent, but --wait-processed saw a device fail or ran out of time
         64  the command line or an input is wrong
 
-      Errors go to standard error: a sentence, and a hint where there is something to do; with --json one
+      Errors go to standard error: a sentence, and a hint where there is something to do; with --json one \
       object, {"error":{"code":…,"hint":…,"message":…,"name":…}}.
 
       Completion for your shell: engram --generate-completion-script bash (zsh, fish).

@@ -6,17 +6,17 @@ struct GapsCommand: AsyncParsableCommand {
     commandName: "gaps",
     abstract: "Show messages that are missing, and ask their senders about them.",
     discussion: """
-      The messages of one device to another are a signed chain, so that nobody on the way can drop one
-      unseen. A gap closes when the message comes, or when the sender's device shows by its signed stub
-      that it existed: it was called back, refused, has expired or is still on its way. Senders are asked
-      by themselves while this client receives, half a minute after the gap was seen; --ask does it now.
+      The messages of one device to another are a signed chain, so that nobody on the way can drop one \
+      unseen. A gap closes when the message comes, or when the sender's device shows by its signed stub \
+      that it existed: it was called back, refused, has expired or is still on its way. Senders are asked \
+      by themselves while this client receives, half a minute after the gap was seen; --ask does it now. \
       The answer comes with later messages.
 
-      `shared` means that this client's devices share a queue, or did lately, as the node says: another one
-      may have taken the message. Its sender is asked all the same; where that device has signed for it, the
+      `shared` means that this client's devices share a queue, or did lately, as the node says: another one \
+      may have taken the message. Its sender is asked all the same; where that device has signed for it, the \
       answer proves it.
 
-      A gap that stays `unknown` means that the sender's device has no record of it: it was restored from
+      A gap that stays `unknown` means that the sender's device has no record of it: it was restored from \
       a backup, or is not what it was.
 
       Examples:

@@ -8,11 +8,11 @@ struct InboxCommand: AsyncParsableCommand {
     commandName: "inbox",
     abstract: "Fetch, verify and show messages.",
     discussion: """
-      Without --ack messages are shown and stay: the next `inbox` shows them again, and their senders learn
-      nothing. With --ack each one is acknowledged after it was written out: its sender gets a signed receipt,
-      and it is never shown again. One command at a time receives for a home.
+      Without --ack messages are shown and stay: the next `inbox` shows them again, and their senders learn \
+      nothing. With --ack each one is acknowledged after it was written out: its sender gets a signed \
+      receipt, and it is never shown again. One command at a time receives for a home.
 
-      Bodies that are not text are not printed; take them with --out, which writes each into a file named
+      Bodies that are not text are not printed; take them with --out, which writes each into a file named \
       after its envelope and makes sure that it is on the disk before it is acknowledged.
 
       Examples:

@@ -6,8 +6,8 @@ struct InitCommand: AsyncParsableCommand {
     commandName: "init",
     abstract: "Make the keys of a new client and register it with its node.",
     discussion: """
-      The keys are made here and never leave this machine. The key file is protected by a passphrase, or with
-      --no-passphrase by its mode alone (0600). An init that was cut off can be run again as it was.
+      The keys are made here and never leave this machine. The key file is protected by a passphrase, or \
+      with --no-passphrase by its mode alone (0600). An init that was cut off can be run again as it was.
 
       Examples:
         engram init --node node.acme.example:7443 --ca ca.pem --invite TOKEN

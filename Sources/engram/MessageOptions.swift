@@ -12,7 +12,8 @@ struct MessageOptions: ParsableArguments {
   var file: String?
 
   @Option(
-    help: ArgumentHelp("LOW, NORMAL, HIGH, URGENT or CRITICAL (default: NORMAL).", valueName: "priority"),
+    help: ArgumentHelp(
+      "LOW, NORMAL, HIGH, URGENT, CRITICAL, or 1 to 5 (default: NORMAL).", valueName: "priority"),
     completion: .list(Priority.allCases.map(\.name)))
   var priority: String?
 

@@ -6,11 +6,11 @@ struct OutboxCommand: AsyncParsableCommand {
     commandName: "outbox",
     abstract: "List sent messages and those that still wait here.",
     discussion: """
-      States: `accepted` the node has it; `waiting` sealed, not confirmed by the node; `queued` not sealed
-      yet, because a recipient's keys cannot be had; `refused` the node will not take it; `cancelled`
+      States: `accepted` the node has it; `waiting` sealed, not confirmed by the node; `queued` not sealed \
+      yet, because a recipient's keys cannot be had; `refused` the node will not take it; `cancelled` \
       called back before it left.
 
-      What waits is sent in the order in which it was given, whatever happened meanwhile: a crash, a lost
+      What waits is sent in the order in which it was given, whatever happened meanwhile: a crash, a lost \
       connection, a clock that was set.
 
       Examples:
@@ -67,7 +67,7 @@ struct ReceiptsCommand: AsyncParsableCommand {
     commandName: "receipts",
     abstract: "Show what nodes and devices have signed about a message of yours.",
     discussion: """
-      Every receipt was checked against the key that is pinned for its issuer. Receipts arrive with the
+      Every receipt was checked against the key that is pinned for its issuer. Receipts arrive with the \
       inbox; this command fetches first unless --offline is given.
 
       Example:
@@ -84,10 +84,15 @@ struct ReceiptsCommand: AsyncParsableCommand {
 
   func run() async throws {
     try await common.withClient { client in
-      if !offline { _ = try await client.waitUntilProcessed(message, timeoutSeconds: 1) }
+      var unreachable: EngramError?
+      do {
+        if !offline { _ = try await client.waitUntilProcessed(message, timeoutSeconds: 1) }
+      } catch let error as EngramError where error.kind == .unreachable { unreachable = error }
       let receipts = try await client.receipts(of: message).map(ReceiptForm.init)
       if receipts.isEmpty, !common.json { Terminal.note("no receipts yet") }
       for receipt in receipts { try Terminal.write(common.json ? jsonLine(receipt) : receipt.line) }
+      // What is known here was still worth showing; the exit code says that it may be old.
+      if let unreachable { throw unreachable }
     }
   }
 }
@@ -97,7 +102,7 @@ struct AlarmsCommand: AsyncParsableCommand {
     commandName: "alarms",
     abstract: "Show missing messages, forks, changed identities and refused receipts.",
     discussion: """
-      A gap resolves itself when the missing messages arrive. One that stays means that somebody on the
+      A gap resolves itself when the missing messages arrive. One that stays means that somebody on the \
       way dropped messages, or that the sender's device was restored from a backup.
 
       Example:

@@ -8,9 +8,9 @@ struct SendCommand: AsyncParsableCommand {
     commandName: "send",
     abstract: "Seal a message and hand it to the node.",
     discussion: """
-      The body comes from --text, --file or standard input. The message is sealed for every device of
-      every recipient before it leaves this machine. It is kept here first: when the node cannot be
-      reached, the command ends with exit code 6, and a later `send` or `outbox --resend` transmits it. Do
+      The body comes from --text, --file or standard input. The message is sealed for every device of \
+      every recipient before it leaves this machine. It is kept here first: when the node cannot be \
+      reached, the command ends with exit code 6, and a later `send` or `outbox --resend` transmits it. Do \
       not send it again.
 
       Examples:

@@ -7,9 +7,10 @@ struct StatusCommand: AsyncParsableCommand {
     commandName: "status",
     abstract: "Show where a message of yours stands, recipient by recipient.",
     discussion: """
-      States: `pending` on its way; `delivered` handed to the recipient's device; `processed` its
-      application took it; `expired`, `failed`, `dead-lettered` and `cancelled` are ends without that.
-      Each one is somebody's signed word (see `engram verify`); `pending` alone may be nobody's.
+      States: `pending` on its way; `delivered` handed to the recipient's device; `processed` its \
+      application took it; `expired`, `failed`, `dead-lettered` and `cancelled` are ends without that. \
+      Each one is somebody's signed word (see `engram verify`); `pending` alone may be nobody's. \
+      When the node cannot be reached, what is known here is shown, and the exit code is 3.
 
       Example:
         engram status 5c1e…
@@ -25,8 +26,16 @@ struct StatusCommand: AsyncParsableCommand {
 
   func run() async throws {
     try await common.withClient { client in
-      let form = StatusForm(try await client.status(of: message, fetching: !offline))
-      try Terminal.write(common.json ? jsonLine(form) : form.text)
+      func show(_ status: MessageStatus) throws {
+        let form = StatusForm(status)
+        try Terminal.write(common.json ? jsonLine(form) : form.text)
+      }
+      do { try show(await client.status(of: message, fetching: !offline)) } catch let error as EngramError {
+        guard error.kind == .unreachable, !offline else { throw error }
+        // What is known here is still worth something; the exit code says that it may be old.
+        try show(await client.status(of: message))
+        throw error
+      }
     }
   }
 }
@@ -111,10 +120,10 @@ struct CancelCommand: AsyncParsableCommand {
     commandName: "cancel",
     abstract: "Call a message back, as far as no device has it.",
     discussion: """
-      What still waits here is never sent. Of the rest the home node drops what it holds, and a
-      TASK_CANCEL goes to the recipients for whom the message is open: nodes on its way drop what they
-      hold, and a device that has the message is told. What was dropped shows as `cancelled` in `engram
-      status`, signed by the node that did it. The recipient's chain keeps its place: a stub shows that
+      What still waits here is never sent. Of the rest the home node drops what it holds, and a \
+      TASK_CANCEL goes to the recipients for whom the message is open: nodes on its way drop what they \
+      hold, and a device that has the message is told. What was dropped shows as `cancelled` in `engram \
+      status`, signed by the node that did it. The recipient's chain keeps its place: a stub shows that \
       there was a message, not what it said.
 
       Ends with exit code 4 when nothing is open any more.

@@ -14,7 +14,7 @@ struct TemplateCommand: AsyncParsableCommand {
                         {"name": "files", "type": "list", "required": false}],
          "body": "Review {{repository}}#{{pull}}{{#files}}\\n- {{.}}{{/files}}"}
 
-      Types: string, integer, number, boolean, list. The node keeps every version; what a version says never
+      Types: string, integer, number, boolean, list. The node keeps every version; what a version says never \
       changes. It is filled in on this machine, before sealing: nobody else sees the values.
 
       Examples:

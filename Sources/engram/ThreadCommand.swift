@@ -7,7 +7,7 @@ struct ThreadCommand: ParsableCommand {
     commandName: "thread",
     abstract: "List conversations, and read one in order.",
     discussion: """
-      A thread is a conversation id that its messages share; answers name the message they answer. What
+      A thread is a conversation id that its messages share; answers name the message they answer. What \
       was opened or sent on this device is kept here, encrypted (`engram history`).
 
       Examples:
@@ -51,7 +51,7 @@ struct ThreadShowCommand: AsyncParsableCommand {
     commandName: "show",
     abstract: "The messages of a conversation, answers after what they answer.",
     discussion: """
-      Order: each sender's messages as its signed chain has them, answers after what they answer, the rest
+      Order: each sender's messages as its signed chain has them, answers after what they answer, the rest \
       by the senders' dates. A message whose parent is not here is shown all the same, and says so.
 
       Example:
@@ -83,11 +83,11 @@ struct ReplyCommand: AsyncParsableCommand {
     commandName: "reply",
     abstract: "Answer a message, in its thread.",
     discussion: """
-      Goes to the sender of the message, or to its recipients if it is yours. A QUERY is answered by a
+      Goes to the sender of the message, or to its recipients if it is yours. A QUERY is answered by a \
       RESPONSE, a TASK_REQUEST by a TASK_RESULT, anything else by a DIRECT message.
 
       --quote refers to the message, or with --quote-lines to some of its lines, instead of copying them:
-      each reader sees the words of their own verified copy. A message that is no longer kept here can be
+      each reader sees the words of their own verified copy. A message that is no longer kept here can be \
       answered with --to and --thread.
 
       Examples:

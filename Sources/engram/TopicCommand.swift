@@ -7,10 +7,10 @@ struct TopicCommand: AsyncParsableCommand {
     commandName: "topic",
     abstract: "Publish to topics and subscribe to them.",
     discussion: """
-      A topic is words joined by dots, and lives at one node: orders.new@acme.example. Without @NODE your own
-      node is meant. Members may belong to any organisation that federates with that node.
+      A topic is words joined by dots, and lives at one node: orders.new@acme.example. Without @NODE your \
+      own node is meant. Members may belong to any organisation that federates with that node.
 
-      A subscription may hold wildcards: * is any one word, > at the end is one or more. Quote them, or the
+      A subscription may hold wildcards: * is any one word, > at the end is one or more. Quote them, or the \
       shell will look for files.
 
       Examples:
@@ -31,7 +31,7 @@ struct TopicSubscribe: AsyncParsableCommand {
     commandName: "subscribe",
     abstract: "Become a member of a topic, or of all that a pattern matches.",
     discussion: """
-      From the next publication on, its messages come into the inbox like any others. Subscribing twice
+      From the next publication on, its messages come into the inbox like any others. Subscribing twice \
       changes nothing.
 
       Examples:
@@ -57,7 +57,7 @@ struct TopicUnsubscribe: AsyncParsableCommand {
     commandName: "unsubscribe",
     abstract: "End a subscription.",
     discussion: """
-      Takes the same text as `subscribe` did; `engram topic list` shows it. What was published before may
+      Takes the same text as `subscribe` did; `engram topic list` shows it. What was published before may \
       still come.
 
       Example:
@@ -138,11 +138,11 @@ struct TopicPublish: AsyncParsableCommand {
     commandName: "publish",
     abstract: "Seal a message for every member of a topic.",
     discussion: """
-      The members are asked for now, so that whoever left a moment ago gets nothing. The message is sealed on
-      this machine, in one envelope for each organisation: none of them learns who listens elsewhere. You do
-      not get it yourself.
+      The members are asked for now, so that whoever left a moment ago gets nothing. The message is sealed \
+      on this machine, in one envelope for each organisation: none of them learns who listens elsewhere. You \
+      do not get it yourself.
 
-      --retain keeps it here as the topic's last value. Members who join later get it from you, when you run
+      --retain keeps it here as the topic's last value. Members who join later get it from you, when you run \
       `engram inbox` or anything that receives.
 
       Examples:

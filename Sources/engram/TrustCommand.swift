@@ -6,8 +6,8 @@ struct TrustCommand: AsyncParsableCommand {
     commandName: "trust",
     abstract: "Show or approve a correspondent's identity.",
     discussion: """
-      Prints the safety number of the two of you. Compare it over another channel, by voice or on paper: if
-      both sides see the same twelve groups, nobody stands in between, your own node included. Then approve
+      Prints the safety number of the two of you. Compare it over another channel, by voice or on paper: if \
+      both sides see the same twelve groups, nobody stands in between, your own node included. Then approve \
       it.
 
       When somebody's identity key has changed, messages to and from them are held until it is approved.
@@ -68,7 +68,7 @@ struct DirectoryCommand: AsyncParsableCommand {
     commandName: "directory",
     abstract: "Look up an address.",
     discussion: """
-      The node's answer is checked before it is shown: its signature, the identity that is pinned for the
+      The node's answer is checked before it is shown: its signature, the identity that is pinned for the \
       address, the device list and every certificate and prekey.
 
       Example:

@@ -7,12 +7,12 @@ struct VerifyCommand: AsyncParsableCommand {
     commandName: "verify",
     abstract: "Prove from its receipts what happened to a message of yours, offline.",
     discussion: """
-      Every receipt is checked anew: that it is about the very envelope that this device signed, its
-      signature through the batch it was signed in, and that the key is the one pinned for whoever it
-      names. Nodes vouch for what they hold; only a device vouches for what it processed. No node is
+      Every receipt is checked anew: that it is about the very envelope that this device signed, its \
+      signature through the batch it was signed in, and that the key is the one pinned for whoever it \
+      names. Nodes vouch for what they hold; only a device vouches for what it processed. No node is \
       asked.
 
-      Exit code 5 when anything does not hold. --export writes envelope stub and receipts into a file,
+      Exit code 5 when anything does not hold. --export writes envelope stub and receipts into a file, \
       without the body; --proof verifies such a file against the keys that this home has pinned.
 
       Examples:

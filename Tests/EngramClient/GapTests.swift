@@ -109,6 +109,24 @@ struct GapTests {
     #expect(try await bob.gaps().first?.asks == 2)
   }
 
+  @Test("a new gap is asked about in its own time, whoever was asked about earlier ones")
+  func newGap() async throws {
+    func posted() -> Int { world.globex.state.withLock { $0.posted.count } }
+    for round in 0..<3 {
+      _ = try steal([try await send(2, from: UInt8(round) * 2)[0]])
+      _ = try await bob.receive()
+      world.clock.advance(ms: StubPolicy.graceMs)
+      let before = posted()
+      _ = try await bob.receive()
+      #expect(posted() == before + 1, "round \(round)")
+      #expect(try await bob.gaps().map(\.asks).max() == 1)
+      _ = try await alice.receive()
+      _ = try await bob.receive()
+      #expect(try await bob.gaps().isEmpty, "control: it was answered")
+      world.clock.advance(ms: StubPolicy.answerMs)
+    }
+  }
+
   @Test("a cancelled message leaves its stub")
   func cancelled() async throws {
     _ = try await send(1)

@@ -157,10 +157,10 @@ struct MessageScenarios {
       .client, send + ["planner@acme.example", "--file", "/nope"], 64, says: "/nope does not exist")
     try await expect(
       .client, send + ["ghost@acme.example", "--text", "x"], 4,
-      says: "no client has this address at acme.example")
+      says: "there is no client ghost@acme.example")
     try await expect(
       .client, ["trust", "--home", home, "ghost@acme.example"], 4,
-      says: "no client has this address at acme.example", "check the address")
+      says: "there is no client ghost@acme.example", "check the address")
     try await expect(
       .client, ["directory", "--home", home, "ghost@globex.example"], 4,
       says: "ask the administrator of your node")

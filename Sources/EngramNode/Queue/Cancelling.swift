@@ -86,7 +86,8 @@ extension Node {
     let (mailbox, seq) = (placed.mailbox, placed.seq)
     switch placed.mailboxKind {
     case .device, .workQueue:
-      guard dispatcher.withdraw(mailbox, seq: seq) else { return false }
+      let isShown = shown.contains(mailbox, seq: seq, isReady: placed.place.rank != nil)
+      guard !isShown, dispatcher.withdraw(mailbox, seq: seq) else { return false }
       group.onUndo { [dispatcher] in dispatcher.restore(mailbox, seq: seq) }
       return true
     case .peerEnvelopes:

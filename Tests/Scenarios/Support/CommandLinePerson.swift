@@ -37,6 +37,23 @@ struct CommandLinePerson {
     }
   }
 
+  /// Sends, and gives the message id.
+  func send(_ text: String, to address: String, _ options: String...) async throws -> String {
+    let arguments = ["send", "--to", address, "--text", text, "--json", "--home", home] + options
+    let sent = try Self.parse(try await Program.client.run(arguments).expected()).first
+    return try #require(sent?["message_id"] as? String)
+  }
+
+  /// Where a message stands, as a word.
+  func state(of message: String) async throws -> String? {
+    try await lines("status", message).first?["state"] as? String
+  }
+
+  /// Waits until a message stands there.
+  func waits(for state: String, of message: String) async throws -> Bool {
+    try await eventually { try await self.state(of: message) == state }
+  }
+
   /// Messages that come within a while, acknowledged.
   func takeMail(count: Int = 1) async throws -> [[String: any Sendable]] {
     var taken: [[String: any Sendable]] = []

@@ -19,9 +19,12 @@ final class Member: Sendable {
   var path: String { "/api/v1/agents/\(address.text)" }
   var session: String { bearer.withLock { $0 } }
 
-  init(_ device: TestDevice, of organisation: Organisation) throws {
+  /// - Parameter port: where the node listens, if not where it did at first.
+  init(_ device: TestDevice, of organisation: Organisation, port: Int? = nil) throws {
     (self.device, self.organisation) = (device, organisation)
-    http = try HTTPClient(endpoint: organisation.endpoint)
+    let port = port ?? organisation.port
+    http = try HTTPClient(
+      endpoint: .tls(host: "127.0.0.1", port: port, caFile: organisation.authority))
   }
 
   // MARK: - Identity

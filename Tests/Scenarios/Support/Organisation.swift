@@ -74,9 +74,10 @@ final class Organisation: Sendable {
   // MARK: - Life
 
   /// Starts the node and waits until it listens.
-  func start(_ arguments: [String] = []) async throws {
+  func start(_ arguments: [String] = [], environment: [String: String] = [:]) async throws {
     let child = try ChildProcess(
-      Program.node.path, ["serve", "--config", config] + arguments, log: directory.file("serve"))
+      Program.node.path, ["serve", "--config", config] + arguments, log: directory.file("serve"),
+      environment: environment)
     process.withLock { $0 = child }
     let before = child.output.count
     let listens = await eventually {
