@@ -36,9 +36,4 @@ extension ClientTransaction {
       ON CONFLICT (id) DO UPDATE SET approver = ?1, place = ?2
       """, [.bytes(enrolment.approver.bytes), .text(enrolment.place)])
   }
-
-  /// What was said about an address is asked for anew before the next message to it.
-  package func expireDirectoryAnswer(_ address: Address) throws {
-    try execute("UPDATE directory SET fetched_ms = 0 WHERE address = ?", [.text(address.text)])
-  }
 }

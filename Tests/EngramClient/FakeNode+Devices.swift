@@ -84,7 +84,8 @@ extension TestWorld {
   func acceptDevice(_ answer: String, _ home: String, at node: FakeNode) async throws -> EngramClient {
     let (store, account, keys) = try EngramClient.openHome(folder + "/" + home, nil)
     return try await DeviceEnroller.accept(
-      answer, store, account, keys, transport: node.transport, nowMs: { [clock] in clock.nowMs })
+      answer, store, account, keys, transport: node.transport,
+      clock: ClientClock(wall: { [clock] in clock.nowMs }, monotonic: { [clock] in clock.nowMs }))
   }
 
   /// All three steps.

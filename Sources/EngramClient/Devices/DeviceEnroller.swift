@@ -32,7 +32,7 @@ extension EngramClient {
         host: endpoint.host, port: endpoint.port, serverName: serverName, caFile: caFile)
       let enroller = DeviceEnroller(
         home: home, endpoint: node, serverName: serverName, passphrase: passphrase, authority: authority,
-        nowMs: systemNowMs)
+        nowMs: ClientClock().nowMs)
       do {
         let request = try await enroller.request(
           try Address(checking: address), identity: try SigningPublicKey(checking: identityKey), transport)
@@ -59,7 +59,7 @@ extension EngramClient {
       let transport = try NodeTransport.tls(account, home: home)
       do {
         return try await DeviceEnroller.accept(
-          answer, store, account, keys, transport: transport, nowMs: systemNowMs)
+          answer, store, account, keys, transport: transport, clock: ClientClock())
       } catch {
         await transport.close()
         try? store.close()
@@ -155,22 +155,22 @@ struct DeviceEnroller: Sendable {
   /// 4. The device's prekey is published; from then on others seal for it.
   static func accept(
     _ text: String, _ store: ClientStore, _ account: AccountRow, _ keys: ClientKeys,
-    transport: NodeTransport, nowMs: @escaping @Sendable () -> UInt64
+    transport: NodeTransport, clock: ClientClock
   ) async throws -> EngramClient {
     guard account.isWaitingForApproval, let request = account.pendingRegistration else {
       throw EngramError(
         .badInput, name: "already-registered", "this home belongs to \(account.address.text) already",
         hint: "nothing is left to accept")
     }
-    let answer = try check(text, account, try DeviceRequest(verifying: request), nowMs: nowMs())
+    let answer = try check(text, account, try DeviceRequest(verifying: request), nowMs: clock.nowMs())
     var complete = account
     (complete.certificate, complete.deviceList) = (answer.certificate.bytes, answer.list.bytes)
     complete.pendingRegistration = nil
     guard try await NodeAPI.describe(transport).id == account.nodeID else {
       throw EngramError(.untrusted, .wrongPeer)
     }
-    let core = ClientCore(store: store, account: complete, keys: keys, transport: transport, nowMs: nowMs)
-    let (now, address, device) = (nowMs(), account.address, keys.device)
+    let core = ClientCore(store: store, account: complete, keys: keys, transport: transport, clock: clock)
+    let (now, address, device) = (clock.nowMs(), account.address, keys.device)
     let prekey = try await core.commit { rows -> PrekeyRow? in
       // Nothing older than what the identity key said in the answer is believed from here on.
       try rows.approvePeer(address, identity: account.identity, nowMs: now)
@@ -197,7 +197,7 @@ struct DeviceEnroller: Sendable {
       if let prekey { try rows.markPrekeyPublished(prekey.id) }
     }
     return EngramClient(
-      core: ClientCore(store: store, account: complete, keys: keys, transport: transport, nowMs: nowMs))
+      core: ClientCore(store: store, account: complete, keys: keys, transport: transport, clock: clock))
   }
 
   private static func check(
