@@ -20,7 +20,8 @@ struct ClientClockTests {
 
   @Test("a running client's time goes on as it was, whatever is done to the machine's clock")
   func steady() {
-    let (wall, monotonic) = (Mutex<UInt64>(1_000_000), Mutex<UInt64>(50))
+    let wall = Mutex<UInt64>(1_000_000)
+    let monotonic = Mutex<UInt64>(50)
     let clock = ClientClock(wall: { wall.withLock { $0 } }, monotonic: { monotonic.withLock { $0 } })
     #expect(clock.nowMs() == 1_000_000)
     for jumped in [Self.yearMs, 3] {
