@@ -73,7 +73,7 @@ struct DeviceRequestCommand: AsyncParsableCommand {
   }
 
   func run() async throws {
-    let passphrase = try passphrase()
+    let passphrase = try self.passphrase()
     let request = try await EngramClient.requestDevice(
       home: common.homePath, node: node, caFile: ca, address: address, identityKey: identity,
       passphrase: passphrase, nodeName: nodeName)

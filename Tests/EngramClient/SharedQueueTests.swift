@@ -63,6 +63,7 @@ struct SharedQueueTests {
     world.globex.set { [now = world.clock.nowMs] in $0.sharing = ("each", now - Limits.ttlMsMax) }
     #expect(try await bob.receive().map(\.isAfterGap) == [false, true])
     #expect(try await bob.gaps().map(\.state) == [.waiting])
+    world.clock.advance(ms: 1)
     takeFromBob(try await alice.send(to: [bob.address], body: [4]))
     _ = try await alice.send(to: [bob.address], body: [5])
     world.globex.set { [now = world.clock.nowMs] in $0.sharing = ("each", now - Limits.ttlMsMax + 1) }

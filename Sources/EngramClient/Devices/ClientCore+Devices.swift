@@ -84,6 +84,8 @@ extension ClientCore {
       let queue = try? await api.queueSharing(), queue.mayHaveShared(atMs: nowMs())
     else { return }
     try? await commit { try $0.markGapsShared(foundMs: foundMs) }
+    // With the certificates of the others, for what they may have signed.
+    _ = try? await newestOwnList()
   }
 
   /// Where the identity key is, for people.

@@ -31,6 +31,10 @@ extension EngramClient {
         throw EngramError(.untrusted, .staleDeviceList)
       }
       try await core.keepOwnList(answer.list)
+      // The directory names it only once it has a prekey; what it signs is to be believed from now on.
+      try await core.commit { [address = core.account.address] rows in
+        try rows.setDevice(request.kid, address: address, certificate: certificate)
+      }
       let bytes = DeviceAnswer.make(
         request: request, certificate: certificate, list: list.bytes, approver: core.account.kid,
         place: core.place, identity: identity)
