@@ -1,20 +1,21 @@
 internal import EngramCore
+internal import EngramCrypto
 
-/// SQLite does not notice a flipped bit in a value, so what is handed on carries these 16 bytes: XXH64 under
-/// two seeds. They find damage, not forgery, and a keyless hash of any strength would do no more: whoever can
-/// write the file can compute it. BLAKE2b took 4 µs per message.
+/// SQLite does not notice a flipped bit in a value, so what is handed on carries these 16 bytes: SipHash
+/// under a public key. They find damage, not forgery, and without a secret a hash of any strength would do no
+/// more: whoever can write the file can compute it. BLAKE2b took 4 µs per message.
 typealias CheckSum = Identifier16<RowTag>
 enum RowTag {}
 
-/// Sums of bytes and of columns are told apart by their seeds.
-private enum Seeds {
-  static let bytes: (UInt64, UInt64) = (1, 2)
-  static let info: (UInt64, UInt64) = (3, 4)
+/// Sums of bytes and of columns are told apart by their keys.
+private enum SumKey {
+  static let bytes: (UInt64, UInt64) = (1, 0)
+  static let info: (UInt64, UInt64) = (2, 0)
 }
 
 func checkSum(_ bytes: [UInt8]) -> CheckSum { bytes.withUnsafeBytes { checkSum($0) } }
 
-func checkSum(_ bytes: UnsafeRawBufferPointer) -> CheckSum { sum(bytes, Seeds.bytes) }
+func checkSum(_ bytes: UnsafeRawBufferPointer) -> CheckSum { rowSum(bytes, key: SumKey.bytes) }
 
 /// Covers every column that never changes, and through `checkSum` the bytes: fixed lengths first, the sender
 /// last, so that no two rows have the same input.
@@ -41,18 +42,8 @@ func infoSum(_ message: MessageInfo, checkSum: CheckSum) -> CheckSum {
       // Without the padding behind the last of them, whose content is not defined.
       withUnsafeBytes(of: numbers) { put(UnsafeRawBufferPointer(rebasing: $0.prefix(42))) }
       put(UnsafeRawBufferPointer(sender))
-      return sum(UnsafeRawBufferPointer(rebasing: buffer[..<end]), Seeds.info)
+      return rowSum(UnsafeRawBufferPointer(rebasing: buffer[..<end]), key: SumKey.info)
     }
-  }
-}
-
-private func sum(_ bytes: UnsafeRawBufferPointer, _ seeds: (UInt64, UInt64)) -> CheckSum {
-  let words = (
-    xxHash64(bytes, seed: seeds.0).bigEndian, xxHash64(bytes, seed: seeds.1).bigEndian
-  )
-  return withUnsafeBytes(of: words) { bytes in
-    guard let sum = CheckSum(bytes) else { preconditionFailure("two words") }
-    return sum
   }
 }
 
