@@ -23,9 +23,10 @@ struct WorkCommand: AsyncParsableCommand {
       After 20 failures of any kind the node makes it a dead letter; its sender sees `dead-lettered`.
 
       Several `engram work` of one agent, on one home or on several devices (`engram queue mode one`), share
-      what waits. One that is killed frees what it had, at once, as a failed attempt, and its commands are
-      stopped. What commands write elsewhere should carry ENGRAM_TOKEN, or go by ENGRAM_ENVELOPE, which stays
-      the same: a message may have been worked on before (ENGRAM_REDELIVERED is 1 where that is known).
+      what waits. What one that is killed had in hand is a failed attempt, and goes to the others after a
+      rest; its commands are stopped. What commands write elsewhere should go by ENGRAM_ENVELOPE, which stays
+      the same, or carry ENGRAM_TOKEN: a message may have been worked on before (ENGRAM_REDELIVERED is 1 where
+      that is known).
 
       SIGTERM and SIGINT end it: nothing more is begun, what runs may finish within --grace, the rest is
       stopped and given back, and the exit code is 0. A second signal ends it at once. With --json standard
