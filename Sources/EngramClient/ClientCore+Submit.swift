@@ -178,6 +178,7 @@ extension ClientCore {
           }
         case .refused where !outcome.code.isNodeFailure:
           try transaction.settle(row, .refused, code: outcome.code)
+          try transaction.lookAgain(after: outcome.code, row, at: account.address.node.text)
         // A node whose own disk fails has said nothing about the message.
         case .later, .refused:
           try transaction.noteAttempt(row.messageID, code: outcome.code)

@@ -40,8 +40,8 @@ final class ClientCore: Sendable {
   let store: ClientStore
   let account: AccountRow
   let device: SigningKey
-  /// Signs nothing but this client's own device lists.
-  private let identity: SigningKey
+  /// Signs this client's devices and their lists; nil in the homes of further devices.
+  let identity: SigningKey?
   let api: NodeAPI
   let nowMs: @Sendable () -> UInt64
   let credentials = CredentialCache()
@@ -112,39 +112,6 @@ final class ClientCore: Sendable {
     if let failure { throw failure }
   }
 
-  /// Signs the device list anew, under the next version, once it is old enough. The node takes it before it
-  /// is kept here: whoever crashes between the two finds out from the node.
-  private func renewDeviceList() async throws {
-    let (now, address) = (nowMs(), account.address)
-    let known = try await read { try $0.account().deviceList }
-    guard let list = try? DeviceList(verifying: known) else { throw ClientStoreError.damaged }
-    guard now >= list.body.issuedMs + ClientStoreLimits.deviceListRenewalMs else { return }
-    var body = list.body
-    body.version += 1
-    body.issuedMs = now
-    body.validUntilMs = now + Limits.deviceListValidityMsMax
-    let renewed = DeviceList.issue(body, identity: identity)
-    do { try await api.putDeviceList(renewed) } catch let error as EngramError {
-      guard error.registered == .staleDeviceList else { throw error }
-      return try await adoptNewerList(than: list)
-    }
-    try await commit { [version = body.version] rows in
-      try rows.replaceDeviceList(of: address, version: version, list: renewed)
-    }
-  }
-
-  /// The node has a newer list: an answer to us got lost, or another process or device of this client was
-  /// first. Nobody but this client's identity key can have signed it.
-  private func adoptNewerList(than known: DeviceList) async throws {
-    let newest = try await lookup(account.address).list
-    guard newest.body.version > known.body.version, newest.body.isActive(account.kid) else {
-      throw EngramError(.untrusted, .staleDeviceList)
-    }
-    try await commit { [address = account.address] rows in
-      try rows.replaceDeviceList(of: address, version: newest.body.version, list: newest.bytes)
-    }
-  }
-
   /// Replaces the signed prekey when it is a day old, publishes one that is not, and erases what has run out.
   /// The secret is on the disk before the node hears of the key.
   private func renewPrekey() async throws {
@@ -199,7 +166,11 @@ final class ClientCore: Sendable {
 
   /// Asks the directory and judges the answer. What contradicts a pin is noted, and refused.
   func lookup(_ address: Address) async throws -> JudgedAnswer {
-    let bytes = try await api.directory(address)
+    try await take(try await api.directory(address), about: address)
+  }
+
+  /// The same for an answer that came on the side of something else.
+  func take(_ bytes: [UInt8], about address: Address) async throws -> JudgedAnswer {
     let now = nowMs()
     let judged = try await commit { [credentials] rows -> Result<JudgedAnswer, DirectoryRefusal> in
       let pins = try rows.directoryPins(for: address)

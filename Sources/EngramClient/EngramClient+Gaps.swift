@@ -6,6 +6,9 @@ public struct Gap: Sendable {
   public enum State: String, Sendable {
     /// The sender's device was asked what they are.
     case asked
+    /// This client's devices share a queue, or did a while ago, so the node says: another one may have taken
+    /// them. Their sender is asked all the same.
+    case shared
     /// The sender's device has no record of them: it was restored from a backup, or it is not telling.
     case unknown
     /// They may only have been overtaken; nobody was asked yet.
@@ -29,6 +32,8 @@ public struct AnnouncedMessage: Sendable {
   public let place: UInt64
   public let envelopeID: String
   public let expiresMs: UInt64
+  /// Another device of this client has signed that it processed the message; nil when nobody here can tell.
+  public let takenBy: String?
 }
 
 extension EngramClient {
@@ -41,7 +46,7 @@ extension EngramClient {
           Gap(
             from: gap.address, device: gap.kid.description,
             missing: try rows.missing(of: gap.span, from: gap.kid, limit: rangesMax), sinceMs: gap.sinceMs,
-            state: gap.code == .notFound ? .unknown : gap.askedMs == nil ? .waiting : .asked,
+            state: gap.state,
             askedMs: gap.askedMs, asks: gap.asks)
         }
       }
@@ -55,7 +60,7 @@ extension EngramClient {
         try rows.announced(limit: limit).map {
           AnnouncedMessage(
             from: $0.address, device: $0.kid.description, place: $0.seq, envelopeID: $0.envelope.description,
-            expiresMs: $0.expiresMs)
+            expiresMs: $0.expiresMs, takenBy: $0.takenBy?.description)
         }
       }
     }
@@ -67,5 +72,15 @@ extension EngramClient {
   @discardableResult
   public func askAboutGaps() async throws -> Int {
     try await publicly { try await core.exchangeStubs(askNow: true) }
+  }
+}
+
+extension GapRow {
+  fileprivate var state: Gap.State {
+    switch code {
+    case .notFound: .unknown
+    case .sharedQueue: .shared
+    default: askedMs == nil ? .waiting : .asked
+    }
   }
 }

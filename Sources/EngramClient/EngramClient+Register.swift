@@ -60,8 +60,9 @@ extension Registrar {
     try makeHome(home)
     let keys = try loadOrMakeKeys()
     let store = try ClientStore(home: home, storageKey: keys.storageKey)
-    let account = try prepare(store, keys, token, node)
-    guard let request = account.pendingRegistration else {
+    guard let identity = keys.identity else { throw EngramError.homeOfFurtherDevice }
+    let account = try prepare(store, keys, identity, token, node)
+    guard let request = account.pendingRegistration, !account.isWaitingForApproval else {
       throw EngramError(
         .badInput, name: "already-registered", "this home belongs to \(account.address.text) already",
         hint: "give another client a home of its own with --home")
@@ -97,7 +98,8 @@ extension Registrar {
 
   /// The account as it stands, or a new one with its request.
   private func prepare(
-    _ store: ClientStore, _ keys: ClientKeys, _ token: InviteToken, _ node: (name: NodeName, id: NodeID)
+    _ store: ClientStore, _ keys: ClientKeys, _ identity: SigningKey, _ token: InviteToken,
+    _ node: (name: NodeName, id: NodeID)
   ) throws -> AccountRow {
     let now = nowMs()
     return try store.write { rows in
@@ -114,15 +116,15 @@ extension Registrar {
         let request = makeRegistration(
           node: node.id, inviteToken: token.bytes,
           certificate: DeviceCertificateBody(
-            address: address, identity: keys.identity.publicKey, signing: keys.device.publicKey, serial: 1,
+            address: address, identity: identity.publicKey, signing: keys.device.publicKey, serial: 1,
             notBeforeMs: now, notAfterMs: now + certificateValidityMs),
           list: DeviceListBody(
-            address: address, identity: keys.identity.publicKey, version: 1, issuedMs: now,
+            address: address, identity: identity.publicKey, version: 1, issuedMs: now,
             validUntilMs: now + Limits.deviceListValidityMsMax,
             entries: [.init(kid: keys.device.kid, state: .active, sinceMs: now)]),
-          signedPrekey: prekey, identity: keys.identity, device: keys.device)
+          signedPrekey: prekey, identity: identity, device: keys.device)
         let account = AccountRow(
-          address: address, identity: keys.identity.publicKey, kid: keys.device.kid, nodeID: node.id,
+          address: address, identity: identity.publicKey, kid: keys.device.kid, nodeID: node.id,
           endpoint: endpoint, serverName: serverName, certificate: request.certificate,
           deviceList: request.deviceList, pendingRegistration: request.encoded())
         try rows.insertAccount(account)
@@ -153,7 +155,7 @@ extension Registrar {
 }
 
 /// A device certificate outlives any device list; the list is what revokes.
-private let certificateValidityMs: UInt64 = 5 * 365 * 24 * 3_600 * 1_000
+let certificateValidityMs: UInt64 = 5 * 365 * 24 * 3_600 * 1_000
 
 /// An invite as its administrator hands it out: base64url of `lp(name) || lp(24 random bytes)`.
 struct InviteToken: Sendable, Equatable {

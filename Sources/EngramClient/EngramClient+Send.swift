@@ -87,8 +87,9 @@ extension EngramClient {
     }
   }
 
-  /// Fetches until every device that a message was sealed for has processed it or has failed to.
-  /// - Returns: true when all processed it; false when one failed, or time is up.
+  /// Fetches until every recipient has processed a message or has failed to. One device is enough for a
+  /// recipient with several, as in `status`.
+  /// - Returns: true when all processed it; false when one failed on all its devices, or time is up.
   public func waitUntilProcessed(_ message: String, timeoutSeconds: Int) async throws -> Bool {
     try await publicly {
       let deadline = Deadline(seconds: timeoutSeconds)
@@ -240,29 +241,16 @@ extension ClientSnapshot {
     return row
   }
 
-  /// Whether every device processed a message; nil while it is open.
+  /// Whether every recipient processed a message; nil while it is open.
   func processed(_ message: String) throws -> Bool? {
     let row = try sent(message)
     guard row.state == .accepted || row.state == .waiting else { return false }
     guard let header = try? UnverifiedEnvelope(parsing: row.envelope).header else {
       throw ClientStoreError.damaged
     }
-    let said = try receipts(of: row.envelopeID)
-    let ends: Set<ReceiptState> = [.failed, .expired, .deadLettered, .cancelled]
-    var isOpen = false
-    for recipient in header.recipients {
-      // A node may also speak about all of its clients at once, and the home node about everybody.
-      let states = said.filter { receipt in
-        guard receipt.recipient == nil else {
-          return receipt.recipient == recipient.address && receipt.recipientKid == recipient.kid
-        }
-        return receipt.role == .homeNode || receipt.issuer == recipient.address.node.text
-      }.map(\.state)
-      if states.contains(.processed) { continue }
-      if !ends.isDisjoint(with: states) { return false }
-      isOpen = true
-    }
-    return isOpen ? nil : true
+    let states = try recipientStates(row, header).map(\.state)
+    if states.contains(where: { !$0.isOpen && $0 != .processed }) { return false }
+    return states.contains(where: \.isOpen) ? nil : true
   }
 }
 

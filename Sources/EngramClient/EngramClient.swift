@@ -34,6 +34,7 @@ public final class EngramClient: Sendable {
   public static func open(home: String, passphrase: String? = nil) throws -> EngramClient {
     try publicly {
       let (store, account, keys) = try openHome(home, passphrase)
+      guard !account.isWaitingForApproval else { throw EngramError.notApproved }
       guard account.pendingRegistration == nil else {
         throw EngramError(
           .local, name: "not-registered", "the registration of this home was never answered",

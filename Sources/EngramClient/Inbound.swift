@@ -42,6 +42,8 @@ struct Inbound {
   let device: SigningKey
   let credentials: CredentialCache
   let nowMs: UInt64
+  /// Something was found missing that was not before.
+  private(set) var sawGap = false
   private var judge: ReceiptJudge
   private var senders: [Kid: KnownSender] = [:]
   private var chains: [Kid: KnownChain] = [:]
@@ -107,6 +109,8 @@ struct Inbound {
     try rows.setDevice(certificate.kid, address: address, certificate: item.certificate)
     guard list.body.version > (known?.version ?? 0) || known == nil else { return }
     try rows.setDeviceList(address, identity: identity, version: list.body.version, list: item.deviceList)
+    // It may have devices that the last answer did not know.
+    try rows.expireDirectoryAnswer(address)
   }
 
   // MARK: 2 to 8. Envelopes
@@ -248,6 +252,7 @@ struct Inbound {
     case .gap(let missing):
       isAfterGap = true
       chain.hasGap = true
+      sawGap = true
       try rows.raise(
         .gap, .chainGap, address: header.sender.text, kid: header.senderKid, missing: missing, nowMs: nowMs)
     case .duplicate: return .refused(.replayWindowClosed)
@@ -355,13 +360,25 @@ struct Inbound {
     if receipts == nil { try raiseRefused(.malformed, in: rows) }
     for receipt in receipts ?? [] {
       switch try judge.judge(Array(receipt), in: rows) {
-      case .success(let receipt): try rows.insertReceipt(receipt)
+      case .success(let receipt):
+        try rows.insertReceipt(receipt)
+        try lookAgain(after: receipt.body, in: rows)
       // A message that was purged: old news, not an attack.
       case .failure(.notFound): break
       case .failure(let code): try raiseRefused(code, in: rows)
       }
     }
     result.acks.append(MailboxAck(seq: item.seq))
+  }
+
+  /// What was sealed for a device that is not there any more says that the list we went by is out of date.
+  private func lookAgain(after receipt: ReceiptBody, in rows: ClientTransaction) throws {
+    guard receipt.state == .failed else { return }
+    if let recipient = receipt.recipient {
+      if receipt.code.saysDeviceIsGone { try rows.expireDirectoryAnswer(recipient) }
+    } else if let row = try rows.outbox(envelope: receipt.envelope) {
+      try rows.lookAgain(after: receipt.code, row, at: receipt.issuerName)
+    }
   }
 
   private func raiseRefused(_ code: ErrorCode, in rows: ClientTransaction) throws {

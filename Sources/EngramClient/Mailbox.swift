@@ -52,11 +52,13 @@ actor Mailbox {
 
   /// Commits a batch of items.
   func absorb(_ items: [MailboxItem]) async throws -> InboundResult {
-    let result = try await core.commit { [core, nowMs = core.nowMs()] rows in
+    let nowMs = core.nowMs()
+    let (result, sawGap) = try await core.commit { [core] rows in
       var inbound = Inbound(
         account: core.account, device: core.device, credentials: core.credentials, nowMs: nowMs)
-      return try inbound.process(items, in: rows)
+      return (try inbound.process(items, in: rows), inbound.sawGap)
     }
+    if sawGap { await core.judgeGaps(foundMs: nowMs) }
     seenThrough = Swift.max(seenThrough, result.highestSeq)
     if result.hasNews { core.hasNews.store(true, ordering: .relaxed) }
     return result

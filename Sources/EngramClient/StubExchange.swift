@@ -9,10 +9,11 @@ internal import Synchronization
 ///
 /// - `application/vnd.engram.stub-request`: `(low u64 | high u64)…`, the missing places of the chain from the
 ///   device that is asked to the device that asks; at most 64 ranges, ascending.
-/// - `application/vnd.engram.stubs`: `lp(ranges unknown to the sender) | lp(stub)…`.
+/// - `application/vnd.engram.stubs`: `lp(ranges unknown to the sender) | lp(lp(stub)…) | lp(lp(receipt)…)`;
+///   with the receipts other devices of the same address signed for these messages.
 enum StubControl {
   case request([ClosedRange<UInt64>])
-  case stubs(unknown: [ClosedRange<UInt64>], [ArraySlice<UInt8>])
+  case stubs(unknown: [ClosedRange<UInt64>], [ArraySlice<UInt8>], receipts: [ArraySlice<UInt8>])
 
   private static let requestType = "application/vnd.engram.stub-request"
   private static let stubsType = "application/vnd.engram.stubs"
@@ -27,10 +28,10 @@ enum StubControl {
   var body: [UInt8] {
     switch self {
     case .request(let ranges): encodeRanges(ranges)
-    case .stubs(let unknown, let stubs):
-      fields(capacity: 1_024 + stubs.reduce(0) { $0 + $1.count + 4 }) { w in
+    case .stubs(let unknown, let stubs, let receipts):
+      fields(capacity: 1_024 + (stubs + receipts).reduce(0) { $0 + $1.count + 4 }) { w in
         w.field(encodeRanges(unknown))
-        for stub in stubs { w.field(stub) }
+        for list in [stubs, receipts] { w.list { for item in list { $0.field(item) } } }
       }
     }
   }
@@ -41,11 +42,15 @@ enum StubControl {
     case Self.stubsType:
       var r = FieldReader(body)
       let unknown = try parseRanges(try r.field(max: 64 * rangesMax))
-      var stubs: [ArraySlice<UInt8>] = []
-      try r.rest(maxCount: StubPolicy.stubsPerAnswer) { (r) throws(CodecError) in
+      var (stubs, receipts): ([ArraySlice<UInt8>], [ArraySlice<UInt8>]) = ([], [])
+      try r.list(maxCount: StubPolicy.stubsPerAnswer) { (r) throws(CodecError) in
         stubs.append(try r.field(max: Limits.headerBytesMax * 2))
       }
-      self = .stubs(unknown: unknown, stubs)
+      try r.list(maxCount: StubPolicy.stubsPerAnswer) { (r) throws(CodecError) in
+        receipts.append(try r.field(max: Limits.receiptBytesMax))
+      }
+      try r.finish()
+      self = .stubs(unknown: unknown, stubs, receipts: receipts)
     default: throw .unknownValue
     }
   }
@@ -68,10 +73,13 @@ enum StubPolicy {
   /// Open gaps that are looked at.
   static let gapsMax = 1_000
 
+  /// Whether its sender may still have something to say about a gap.
+  static func isOpen(_ gap: GapRow) -> Bool { gap.code == .chainGap || gap.code == .sharedQueue }
+
   /// Whether the sender of a gap should be asked now. After the longest life of a message nobody has a stub
   /// left to send.
   static func isDue(_ gap: GapRow, nowMs: UInt64) -> Bool {
-    guard gap.code == .chainGap, nowMs >= gap.sinceMs + graceMs, nowMs < gap.sinceMs + Limits.ttlMsMax else {
+    guard isOpen(gap), nowMs >= gap.sinceMs + graceMs, nowMs < gap.sinceMs + Limits.ttlMsMax else {
       return false
     }
     guard let asked = gap.askedMs else { return true }
@@ -116,7 +124,7 @@ extension ClientCore {
     }
     var sealed = 0
     for debt in debts where try await answer(debt, nowMs: now) { sealed += 1 }
-    let due = gaps.filter { askNow ? $0.code == .chainGap : StubPolicy.isDue($0, nowMs: now) }
+    let due = gaps.filter { askNow ? StubPolicy.isOpen($0) : StubPolicy.isDue($0, nowMs: now) }
     for (kid, gaps) in Dictionary(grouping: due, by: \.kid).sorted(by: { $0.key < $1.key }) {
       if try await ask(kid, about: gaps, nowMs: now) { sealed += 1 }
     }
@@ -176,7 +184,7 @@ extension ClientSnapshot {
   /// know nothing of. What does not fit is asked for again.
   fileprivate func answer(_ debt: StubDebt) throws -> StubControl {
     let next = try nextPosition(to: debt.kid).seq
-    var stubs: [ArraySlice<UInt8>] = []
+    var (stubs, receipts): ([ArraySlice<UInt8>], [ArraySlice<UInt8>]) = ([], [])
     var unknown: [ClosedRange<UInt64>] = []
     var (bytes, places) = (0, 0)
     scan: for range in debt.ranges {
@@ -184,7 +192,7 @@ extension ClientSnapshot {
         for seq in range.lowerBound...min(range.upperBound, next - 1) {
           places += 1
           guard places <= StubPolicy.placesMax else { break scan }
-          guard let stub = try stub(to: debt.kid, seq: seq) else {
+          guard let (id, stub) = try stub(to: debt.kid, seq: seq) else {
             unknown.add(seq...seq)
             continue
           }
@@ -193,18 +201,32 @@ extension ClientSnapshot {
             break scan
           }
           stubs.append(stub[...])
+          if let receipt = try siblingReceipt(id, debt) { receipts.append(receipt[...]) }
         }
       }
       // Places that this device never reached: it was restored from a backup, or the other side errs.
       if range.upperBound >= next { unknown.add(max(range.lowerBound, next)...range.upperBound) }
       if unknown.count >= rangesMax { break }
     }
-    return .stubs(unknown: Array(unknown.prefix(rangesMax)), stubs)
+    return .stubs(unknown: Array(unknown.prefix(rangesMax)), stubs, receipts: receipts)
   }
 
-  private func stub(to kid: Kid, seq: UInt64) throws -> [UInt8]? {
+  private func stub(to kid: Kid, seq: UInt64) throws -> (id: EnvelopeID, bytes: [UInt8])? {
     guard let id = try sentEnvelope(to: kid, seq: seq), let row = try outbox(envelope: id) else { return nil }
-    return try? stubBytes(of: UnverifiedEnvelope(parsing: row.envelope), for: kid)
+    guard let stub = try? stubBytes(of: UnverifiedEnvelope(parsing: row.envelope), for: kid) else {
+      return nil
+    }
+    return (id, stub)
+  }
+
+  /// The word of another device of the same address that it processed a message: why it never came to the one
+  /// that asks, when they share a queue.
+  private func siblingReceipt(_ id: EnvelopeID, _ debt: StubDebt) throws -> [UInt8]? {
+    try receiptBytes(of: id).first { bytes in
+      guard let body = try? UnverifiedReceipt(parsing: bytes[...]).body else { return false }
+      return body.role == .device && body.state == .processed && body.recipient == debt.address
+        && body.recipientKid != debt.kid
+    }
   }
 }
 
@@ -232,8 +254,9 @@ extension Inbound {
     case .request(let ranges):
       try rows.oweStubs(
         StubDebt(kid: kid, address: sender, ranges: ranges), intervalMs: StubPolicy.answerMs, nowMs: nowMs)
-    case .stubs(let unknown, let stubs):
+    case .stubs(let unknown, let stubs, let receipts):
       for stub in stubs { try learn(stub: Array(stub), from: sender, kid, in: rows) }
+      for receipt in receipts { try learnTaken(Array(receipt), from: kid, in: rows) }
       for gap in try rows.gaps(limit: StubPolicy.gapsMax) where gap.kid == kid {
         let missing = try rows.missing(of: gap.span, from: kid, limit: rangesMax)
         let isUnknown = missing.allSatisfy { part in
@@ -243,6 +266,27 @@ extension Inbound {
       }
     }
     return .none
+  }
+
+  /// A receipt counts when another device of this client, by a certificate of its identity key, signed that
+  /// it processed a message whose stub is here. Anything else is left out.
+  private func learnTaken(_ bytes: [UInt8], from sender: Kid, in rows: ClientTransaction) throws {
+    guard let taking = try provesTaking(bytes, in: rows) else { return }
+    try rows.noteTaken(taking.envelope, from: sender, by: taking.kid)
+  }
+
+  func provesTaking(
+    _ bytes: [UInt8], in rows: ClientTransaction
+  ) throws -> (envelope: EnvelopeID, kid: Kid)? {
+    guard let receipt = try? UnverifiedReceipt(parsing: bytes[...]), let kid = receipt.body.recipientKid,
+      receipt.body.role == .device, receipt.body.state == .processed,
+      receipt.body.recipient == account.address, kid != account.kid,
+      let certified = try rows.certificate(of: kid),
+      let certificate = try? credentials.certificate(certified),
+      certificate.body.address == account.address, certificate.body.identity == account.identity,
+      (try? VerifiedReceipt(receipt, bytes: bytes, key: certificate.key)) != nil
+    else { return nil }
+    return (receipt.body.envelope, kid)
   }
 
   /// A stub counts when the device that sent it signed that envelope, its wrap for us says which place it

@@ -3,14 +3,17 @@ internal import Glibc
 
 /// The secrets of one client on one device: `<home>/client.key`, written once and never changed.
 package struct ClientKeys: Sendable {
-  /// Certifies devices; only the client holds it.
-  package let identity: SigningKey
+  /// Certifies devices; only the client holds it, in the home of one of its devices. nil in those of the
+  /// others.
+  package let identity: SigningKey?
   package let device: SigningKey
   private let storageSeed: StorageSeed
 
-  /// 32 bytes each of identity seed, device seed and storage key.
+  /// Identity seed, device seed and storage key, 32 bytes each; the second kind goes without the first.
   private static let bytes = 96
+  private static let deviceBytes = 64
   private static let kind = "client"
+  private static let deviceKind = "client-device"
 
   /// Keeps the storage key in guarded memory while the keys are copied around.
   private final class StorageSeed: Sendable {
@@ -18,9 +21,14 @@ package struct ClientKeys: Sendable {
     init(_ bytes: consuming SecretBytes) { self.bytes = bytes }
   }
 
-  /// Fresh keys for a new device of a new client.
-  package init() {
-    identity = SigningKey()
+  /// Fresh keys for the first device of a new client.
+  package init() { self.init(identity: SigningKey()) }
+
+  /// Fresh keys for a further device of a client whose identity key is elsewhere.
+  package static func ofFurtherDevice() -> ClientKeys { ClientKeys(identity: nil) }
+
+  private init(identity: SigningKey?) {
+    self.identity = identity
     device = SigningKey()
     storageSeed = StorageSeed(SecretBytes.random(StorageBox.keyBytes))
   }
@@ -29,8 +37,8 @@ package struct ClientKeys: Sendable {
 
   /// Reads the key file of a home.
   package init(home: String, passphrase: [UInt8]?) throws {
-    let secret = try KeyFile.decode(try Self.file(home), kind: Self.kind, passphrase: passphrase)
-    guard secret.count == Self.bytes else { throw KeyFileError.malformed }
+    let secret = try Self.secret(try Self.file(home), passphrase)
+    let hasIdentity = secret.count == Self.bytes
     func part(_ index: Int) -> SecretBytes {
       secret.withUnsafeBytes { source in
         SecretBytes(count: 32) {
@@ -38,27 +46,42 @@ package struct ClientKeys: Sendable {
         }
       }
     }
-    identity = SigningKey(seed: part(0))
-    device = SigningKey(seed: part(1))
-    storageSeed = StorageSeed(part(2))
+    let first = hasIdentity ? 1 : 0
+    identity = hasIdentity ? SigningKey(seed: part(0)) : nil
+    device = SigningKey(seed: part(first))
+    storageSeed = StorageSeed(part(first + 1))
+  }
+
+  /// What is in the file, of the length that its kind says.
+  private static func secret(_ file: borrowing SecretBytes, _ passphrase: [UInt8]?) throws -> SecretBytes {
+    do {
+      let secret = try KeyFile.decode(file, kind: kind, passphrase: passphrase)
+      guard secret.count == bytes else { throw KeyFileError.malformed }
+      return secret
+    } catch KeyFileError.wrongKind {
+      let secret = try KeyFile.decode(file, kind: deviceKind, passphrase: passphrase)
+      guard secret.count == deviceBytes else { throw KeyFileError.malformed }
+      return secret
+    }
   }
 
   /// Writes the key file, mode 0600, sealed under the passphrase if there is one. Never overwrites.
   /// - Throws: `unreadable(EEXIST)` when there is one already.
   package func write(home: String, passphrase: [UInt8]?) throws {
-    let identitySeed = identity.seed()
     let deviceSeed = device.seed()
-    let secret = SecretBytes(count: Self.bytes) { target in
+    let first = identity == nil ? 0 : 1
+    let secret = SecretBytes(count: identity == nil ? Self.deviceBytes : Self.bytes) { target in
       func copy(_ source: borrowing SecretBytes, to index: Int) {
         source.withUnsafeBytes {
           UnsafeMutableRawBufferPointer(rebasing: target[(index * 32)...]).copyMemory(from: $0)
         }
       }
-      copy(identitySeed, to: 0)
-      copy(deviceSeed, to: 1)
-      copy(storageSeed.bytes, to: 2)
+      if let identity { copy(identity.seed(), to: 0) }
+      copy(deviceSeed, to: first)
+      copy(storageSeed.bytes, to: first + 1)
     }
-    let file = try KeyFile.encode(secret, kind: Self.kind, passphrase: passphrase)
+    let kind = identity == nil ? Self.deviceKind : Self.kind
+    let file = try KeyFile.encode(secret, kind: kind, passphrase: passphrase)
     try file.withUnsafeBytes { try writeNewFile(Self.path(home), $0) }
   }
 

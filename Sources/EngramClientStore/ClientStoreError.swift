@@ -53,8 +53,12 @@ package enum ClientStoreLimits {
   /// A device list is signed anew at this age. It may be valid for 30 days, so a client that shows itself
   /// every 20 days never runs out.
   package static let deviceListRenewalMs: UInt64 = 10 * 24 * 3_600 * 1_000
-  /// How long a directory answer is used without asking again.
-  package static let directoryFreshMs: UInt64 = 3_600_000
+  /// A device that cannot sign the list anew warns when so much is left: half of what remains when its home
+  /// should have done it.
+  package static let deviceListWarningMs: UInt64 = 10 * 24 * 3_600 * 1_000
+  /// How long a directory answer is used without asking again. With what the node adds for clients of others,
+  /// a new device gets messages after twice that at the latest.
+  package static let directoryFreshMs: UInt64 = 300_000
   /// Between two purges: what is forgotten an hour late harms nobody.
   package static let purgeIntervalMs: UInt64 = 3_600_000
   /// Bodies that wait for keys; more means that something is wrong and the caller should stop.

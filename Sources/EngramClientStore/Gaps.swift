@@ -21,6 +21,8 @@ package struct AnnouncedRow: Sendable, Equatable {
   package let seq: UInt64
   package let envelope: EnvelopeID
   package let expiresMs: UInt64
+  /// A device of this client that signed for it.
+  package let takenBy: Kid?
 }
 
 /// Stubs that a device asked us for.
@@ -67,14 +69,15 @@ extension ClientSnapshot {
   package func announced(limit: Int) throws -> [AnnouncedRow] {
     try all(
       """
-      SELECT d.address, c.kid, c.seq, c.envelope, c.expires_ms
+      SELECT d.address, c.kid, c.seq, c.envelope, c.expires_ms, t.kid
       FROM chain_in AS c LEFT JOIN device AS d ON d.kid = c.kid
+        LEFT JOIN taken AS t ON t.envelope_id = c.envelope
       WHERE c.stub = 1 ORDER BY c.expires_ms DESC, c.kid, c.seq DESC LIMIT ?
       """, [.number(limit)]
     ) { c in
       AnnouncedRow(
         address: try c.optionalText(0), kid: try c.id16(1), seq: try c.number(2), envelope: try c.id32(3),
-        expiresMs: try c.number(4))
+        expiresMs: try c.number(4), takenBy: try c.optionalBytes(5).flatMap { Kid($0) })
     }
   }
 

@@ -42,6 +42,7 @@ extension ClientTransaction {
       DELETE FROM chain_in WHERE expires_ms <= ?
         AND seq < (SELECT max(c.seq) FROM chain_in AS c WHERE c.kid = chain_in.kid)
       """, [.number(horizon)])
+    try execute("DELETE FROM taken WHERE envelope_id NOT IN (SELECT envelope FROM chain_in)")
     let month = Limits.ttlMsMax
     let sentHorizon = nowMs > month ? nowMs - month : 0
     try execute(

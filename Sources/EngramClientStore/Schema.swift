@@ -14,6 +14,9 @@ enum Schema {
     migrator.registerMigration("topics") { db in
       try db.execute(sql: topics)
     }
+    migrator.registerMigration("devices") { db in
+      try db.execute(sql: devices)
+    }
     return migrator
   }
 
@@ -205,6 +208,20 @@ enum Schema {
       topic TEXT NOT NULL,
       address TEXT NOT NULL,
       PRIMARY KEY (topic, address)
+    ) STRICT, WITHOUT ROWID;
+    """
+
+  /// In the home of a further device: which device stands beside the identity key, and where that is.
+  private static let devices = """
+    CREATE TABLE enrolment (
+      id INTEGER PRIMARY KEY CHECK (id = 1),
+      approver BLOB NOT NULL CHECK (length(approver) = 16),
+      place TEXT NOT NULL
+    ) STRICT;
+    -- Messages that another device of this client has signed for.
+    CREATE TABLE taken (
+      envelope_id BLOB PRIMARY KEY CHECK (length(envelope_id) = 32),
+      kid BLOB NOT NULL CHECK (length(kid) = 16)
     ) STRICT, WITHOUT ROWID;
     """
 }

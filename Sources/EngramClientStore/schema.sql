@@ -68,6 +68,11 @@ CREATE TABLE directory (
   issued_ms INTEGER NOT NULL,
   fetched_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE enrolment (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  approver BLOB NOT NULL CHECK (length(approver) = 16),
+  place TEXT NOT NULL
+) STRICT;
 CREATE TABLE history (
   row INTEGER PRIMARY KEY AUTOINCREMENT,
   envelope_id BLOB NOT NULL UNIQUE CHECK (length(envelope_id) = 32),
@@ -182,4 +187,8 @@ CREATE TABLE stub_exchange (
   asks INTEGER NOT NULL DEFAULT 0,
   answered_ms INTEGER NOT NULL DEFAULT 0,
   owed BLOB
+) STRICT, WITHOUT ROWID;
+CREATE TABLE taken (
+  envelope_id BLOB PRIMARY KEY CHECK (length(envelope_id) = 32),
+  kid BLOB NOT NULL CHECK (length(kid) = 16)
 ) STRICT, WITHOUT ROWID;

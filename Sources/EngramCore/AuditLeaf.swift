@@ -17,6 +17,10 @@ package enum AuditAction: UInt8, CaseIterable, Sendable {
   case modeChanged = 12
   /// Handed to the recipient's node, which acknowledged it.
   case forwarded = 13
+  /// A client's identity key added a device; the recipient is its kid.
+  case deviceAdded = 20
+  /// A client's identity key revoked a device; the recipient is its kid.
+  case deviceRevoked = 21
 }
 
 /// One decision, as the audit keeps it: `action u8 | at_ms u64 | actor | envelope id or empty | recipient or

@@ -32,6 +32,8 @@ extension ErrorCode {
     .inviteInvalid: "the invite is unknown, used or has run out",
     .nameTaken: "the name is registered already",
     .clientDisabled: "the client is disabled",
+    .deviceKnown: "the device is registered already, or was once",
+    .deviceLimit: "the client has as many devices as it may have",
     .expired: "the message has expired",
     .futureDated: "the message is dated in the future",
     .lifetimeTooLong: "the message asks to live longer than allowed",
@@ -81,6 +83,8 @@ extension ErrorCode {
     .chainFork: "two messages claim the same place in a chain",
     .chainGap: "a message of this chain is missing",
     .notForThisDevice: "the message is not for this device",
+    .sharedQueue: "another device of this client may have taken the message",
+    .deviceRevoked: "the recipient has revoked the device that the message was sealed for",
   ]
 
   /// What to do about it, where there is something to do.
@@ -98,6 +102,7 @@ extension ErrorCode {
     case .wildcardPublish: "wildcards are for subscriptions: `engram topic subscribe 'orders.*'`"
     case .sessionExpired: "open a new session with a fresh token"
     case .wrongMode: "stop every consumer of this mailbox first"
+    case .deviceKnown: "a device that was revoked does not come back: make a new home for it"
     case .deadLettered: "an operator can give it another round: `engram-node admin queue requeue`"
     default: nil
     }

@@ -29,6 +29,8 @@ package enum ErrorCode: UInt16, CaseIterable, Error, Sendable {
   case inviteInvalid = 213
   case nameTaken = 214
   case clientDisabled = 215
+  case deviceKnown = 216
+  case deviceLimit = 217
   // 3xx: time and replay.
   case expired = 300
   case futureDated = 301
@@ -83,6 +85,8 @@ package enum ErrorCode: UInt16, CaseIterable, Error, Sendable {
   case chainFork = 703
   case chainGap = 704
   case notForThisDevice = 705
+  case deviceRevoked = 706
+  case sharedQueue = 707
 
   package enum Fault: String, Sendable { case sender, peer, node, `operator`, recipient, none }
 
@@ -111,6 +115,11 @@ package enum ErrorCode: UInt16, CaseIterable, Error, Sendable {
 
   /// The node that says this could not do its work.
   package var isNodeFailure: Bool { fault == .node || fault == .operator }
+
+  /// A message failed with this because it was sealed by a directory answer that is out of date.
+  package var saysDeviceIsGone: Bool {
+    self == .deviceRevoked || self == .prekeyGone || self == .unknownRecipient
+  }
 
   /// What a node says about itself or its own configuration when a peer hands something in: what came was not
   /// judged and must come again.

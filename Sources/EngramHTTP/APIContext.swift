@@ -71,6 +71,7 @@ func address(inPath segment: some StringProtocol) -> Address? {
 /// The media types of the API.
 enum MediaType: String {
   case acks = "application/vnd.engram.acks"
+  case device = "application/vnd.engram.device"
   case deviceList = "application/vnd.engram.device-list"
   case directory = "application/vnd.engram.directory"
   case envelopes = "application/vnd.engram.envelopes"

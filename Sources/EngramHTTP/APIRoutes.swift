@@ -16,6 +16,7 @@ func apiRouter(_ edge: Edge) -> Router<APIContext> {
   addTemplateRoutes(to: api, edge)
   let agent = api.group("agents/:id")
   addKeyRoutes(to: agent, edge)
+  addDeviceRoutes(to: agent, edge)
   addMessageRoutes(to: agent, edge)
   addQueueRoutes(to: agent, edge)
   return router

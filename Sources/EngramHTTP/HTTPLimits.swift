@@ -14,6 +14,8 @@ package enum HTTPLimits {
   package static let batchBytesMax = 24 << 20
   /// Certificate, device list, prekey and invite of one registration, with their lengths.
   static let registrationBytesMax = 16 << 10
+  /// Certificate and device list of a further device, with their lengths.
+  static let deviceBytesMax = Limits.certificateBytesMax + Limits.deviceListBytesMax + 1 << 10
   /// `Limits.envelopesPerBatchMax` acknowledgements with a receipt of the usual depth (about 1 KiB) each.
   static let acksBytesMax = 4 << 20
   /// Connections beyond `connectionsMax` that clients cannot take: peers' links and handshakes. Two links for

@@ -54,7 +54,7 @@ extension Edge {
     await withCheckedContinuation { continuation in
       blocking.submit { [node] state in
         guard state == .active else { return continuation.resume(returning: .failure(.shuttingDown)) }
-        var known: Set<Kid> = []
+        var known = KnownSenders()
         let result: Result<[MailboxItem], ErrorCode>
         do throws(ErrorCode) {
           result = .success(

@@ -14,10 +14,16 @@ struct QueueDocument: Encodable {
   let held: Int
   let leased: Int
   let consumers: Int
+  let changedMs: UInt64
+
+  private enum CodingKeys: String, CodingKey {
+    case mode, waiting, held, leased, consumers
+    case changedMs = "changed_ms"
+  }
 
   init(_ state: QueueState) {
     (mode, waiting, held) = (state.mode.name, state.waiting, state.held)
-    (leased, consumers) = (state.leased, state.consumers)
+    (leased, consumers, changedMs) = (state.leased, state.consumers, state.changedMs)
   }
 }
 
@@ -91,7 +97,7 @@ extension Edge {
     let request = LeaseRequest(
       maxCount: maxCount, maxBytes: HTTPLimits.itemsBytesMax, visibilityMs: UInt64(seconds) * 1_000)
     return await reading { [node] () throws(ErrorCode) in
-      var known: Set<Kid> = []
+      var known = KnownSenders()
       return try node.lease(session, request, knownSenders: &known)
     }
   }

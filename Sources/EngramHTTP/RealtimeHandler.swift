@@ -23,7 +23,7 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
   private var assembly = MessageAssembly(
     bytesMax: HTTPLimits.batchBytesMax, fragmentsMax: HTTPLimits.fragmentsMax)
   private var line = SendLine<Verdicts>()
-  private var known: Set<Kid> = []
+  private var known = KnownSenders()
   private var load = InFlight()
   private var watches: [Watch] = []
   private var heartbeat: Scheduled<Void>?
@@ -265,7 +265,7 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
     switch found {
     case .success(let found):
       feed?.finishFetch(foundSome: found.count > 0)
-      known = known.count <= HTTPLimits.knownSendersMax ? known.union(found.known) : []
+      known = known.count <= HTTPLimits.knownSendersMax ? known.union(found.known) : KnownSenders()
       if !isClosing, found.count > 0 {
         edge.metrics.realtimeItemsOut.add(UInt64(found.count))
         write(.binary, found.frame)
@@ -294,7 +294,7 @@ final class RealtimeHandler: ChannelDuplexHandler, RemovableChannelHandler {
     switch found {
     case .success(let found):
       window.finishRead(found.items)
-      known = known.count <= HTTPLimits.knownSendersMax ? known.union(found.known) : []
+      known = known.count <= HTTPLimits.knownSendersMax ? known.union(found.known) : KnownSenders()
       guard !isClosing, !found.items.isEmpty else { return push() }
       edge.metrics.realtimeItemsOut.add(UInt64(found.items.count))
       write(.binary, found.frame)
@@ -381,18 +381,18 @@ private struct InFlight {
 
 private struct FoundItems: Sendable {
   let items: [MailboxItem]
-  let known: Set<Kid>
+  let known: KnownSenders
   /// The encoded `RealtimeFrame.items`, made by whoever found them.
   let frame: ByteBuffer
 
-  init(_ items: [MailboxItem], known: Set<Kid>) {
+  init(_ items: [MailboxItem], known: KnownSenders) {
     (self.items, self.known) = (items, known)
     frame = items.isEmpty ? ByteBuffer() : ByteBuffer(bytes: RealtimeFrame.items(items).encoded())
   }
 }
 
 private func readItems(
-  _ node: Node, _ session: ClientSession, _ read: PushWindow.Read, _ known: Set<Kid>, noticesOnly: Bool
+  _ node: Node, _ session: ClientSession, _ read: PushWindow.Read, _ known: KnownSenders, noticesOnly: Bool
 ) -> Result<FoundItems, ErrorCode> {
   var known = known
   do throws(ErrorCode) {

@@ -14,7 +14,8 @@ extension ErrorCode {
     case .unsupportedMedia: .unsupportedMediaType
     case .unknownDevice, .deviceInactive, .tokenInvalid, .tokenReplayed, .sessionExpired: .unauthorized
     case .clientDisabled, .inviteInvalid, .notPermitted, .wrongHome: .forbidden
-    case .attemptsExhausted, .deadLettered, .identityChanged, .leaseLost, .messageIDReused, .nameTaken,
+    case .attemptsExhausted, .deadLettered, .deviceKnown, .deviceLimit, .identityChanged, .leaseLost,
+      .messageIDReused, .nameTaken,
       .notCancellable, .notLeased, .rejected, .wrongMode:
       .conflict
     case .badCertificate, .badPrekey, .badSignature, .staleDeviceList, .weakKey: .unprocessableContent
@@ -31,7 +32,9 @@ extension ErrorCode {
     case .overloaded, .shuttingDown, .storageFailed: .serviceUnavailable
     case .storageFull: HTTPResponse.Status(code: 507, reasonPhrase: "Insufficient Storage")
     case .damagedRow, .internalError: .internalServerError
-    case .chainFork, .chainGap, .commitmentMismatch, .notForThisDevice, .prekeyGone, .unsealFailed:
+    case .chainFork, .chainGap, .commitmentMismatch, .deviceRevoked, .notForThisDevice, .prekeyGone,
+      .sharedQueue,
+      .unsealFailed:
       .unprocessableContent
     }
   }

@@ -36,11 +36,11 @@ struct WorkFeed {
 /// What a fetch brought, with the encoded frame, made on the pool's thread too.
 struct FetchedWork: Sendable {
   let count: Int
-  let known: Set<Kid>
+  let known: KnownSenders
   let frame: ByteBuffer
 }
 
-func fetchWork(_ consumer: Consumer, known: Set<Kid>) -> Result<FetchedWork, ErrorCode> {
+func fetchWork(_ consumer: Consumer, known: KnownSenders) -> Result<FetchedWork, ErrorCode> {
   var known = known
   do throws(ErrorCode) {
     let items = try consumer.take(

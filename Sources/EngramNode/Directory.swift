@@ -21,6 +21,8 @@ final class DirectoryCache: Sendable {
     }
   }
 
+  func forget(_ address: Address) { entries.withLock { $0[address] = nil } }
+
   func store(_ answer: [UInt8], for address: Address, nowMs: UInt64) {
     entries.withLock { entries in
       if entries.count >= Self.entriesMax { entries.removeAll() }
@@ -57,7 +59,7 @@ extension Node {
     }
   }
 
-  /// The entry of any client: our own at once, a peer's from the cache (1 h) or over the federation. When the
+  /// The entry of any client: our own at once, a peer's from the cache or over the federation. When the
   /// peer cannot be reached the last answer serves: its prekey says itself how long it may be used.
   package func directoryAnswer(
     _ address: Address, completion: @escaping @Sendable (Result<[UInt8], ErrorCode>) -> Void

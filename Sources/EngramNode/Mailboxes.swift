@@ -9,7 +9,7 @@ extension Node {
   /// comes when any can be handed out, even if it is larger than `maxBytes`; fewer may come than there is
   /// room for, so whoever wants all asks until nothing comes.
   package func items(
-    _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: inout Set<Kid>,
+    _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: inout KnownSenders,
     noticesOnly: Bool = false
   ) throws(ErrorCode) -> [MailboxItem] {
     var cursor = after
@@ -57,7 +57,7 @@ extension Node {
   }
 
   private func handOut(
-    _ rows: [ItemRow], leased: Set<UInt64>, maxCount: Int, maxBytes: Int, knownSenders: inout Set<Kid>
+    _ rows: [ItemRow], leased: Set<UInt64>, maxCount: Int, maxBytes: Int, knownSenders: inout KnownSenders
   ) throws(ErrorCode) -> [MailboxItem] {
     let now = clock.nowMs()
     var items: [MailboxItem] = []
@@ -70,7 +70,7 @@ extension Node {
         guard delivery.expiresMs > now, delivery.place.rank != nil, !leased.contains(delivery.seq) else {
           continue
         }
-        if knownSenders.insert(delivery.senderKid).inserted, let item = try certificate(delivery.senderKid) {
+        if let item = try certificate(delivery.senderKid, beyond: &knownSenders) {
           items.append(MailboxItem(kind: .certificate, seq: 0, payload: item.encoded()))
         }
         items.append(MailboxItem(kind: .envelope, seq: delivery.seq, payload: delivery.bytes))
@@ -86,7 +86,7 @@ extension Node {
   /// `items` for rows that were only just committed, without the store: never blocks. Nil when it has to be
   /// asked. Needs `followMailbox`.
   package func freshItems(
-    _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: Set<Kid>,
+    _ session: ClientSession, after: UInt64, maxCount: Int, maxBytes: Int, knownSenders: KnownSenders,
     noticesOnly: Bool = false
   ) -> [MailboxItem]? {
     // Only the store knows what was given back, and what is held.
@@ -103,7 +103,10 @@ extension Node {
       switch row {
       case .envelope(let envelope):
         // A certificate that has to come first is in the store.
-        guard knownSenders.contains(envelope.header.senderKid) else { return nil }
+        let kid = envelope.header.senderKid
+        guard let sender = roster.cachedDevice(kid),
+          knownSenders.isCurrent(kid, listVersion: sender.list.version)
+        else { return nil }
         items.append(MailboxItem(kind: .envelope, seq: seq, payload: envelope.bytes))
       case .notice(let bytes):
         items.append(MailboxItem(kind: .receipt, seq: seq, payload: bytes))

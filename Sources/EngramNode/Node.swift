@@ -30,6 +30,8 @@ package final class Node: Sendable {
   let requestPort = Mutex<(any RequestPort)?>(nil)
   let presence = PresenceBook()
   let startedMs: UInt64
+  /// Something of a revoked device is still in somebody's hands: it is looked at again.
+  let revokedLeft = Flag()
   private let store: Store
   private let sweeper: Sweeper
   private let ticker: QueueTicker
@@ -86,6 +88,7 @@ package final class Node: Sendable {
     sweeper.start { [weak self] slow, mayPurge in self?.sweep(slow: slow, mayPurge: mayPurge) }
     ticker.start { [weak self] in self?.tick() }
     resumeModeChanges()
+    endDeliveriesOfRevoked()
   }
 
   /// Refuses new work, commits what is queued, stops the threads.

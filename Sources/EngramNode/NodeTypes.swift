@@ -59,8 +59,9 @@ package struct NodeSettings: Sendable {
   package var envelopeBytesMax = Limits.envelopeBytesMax
   /// Sessions in memory; a client needs one per device.
   package var sessionsMax = 100_000
-  /// How long a directory answer of a peer is used without asking again.
-  package var directoryFreshMs: UInt64 = 3_600_000
+  /// How long a directory answer of a peer is used without asking again: with what clients add to it, this is
+  /// how long a new device may be left out. An answer costs the peer a read and a signature.
+  package var directoryFreshMs: UInt64 = 300_000
   /// Clients of this node.
   package var clientsMax = 1_000_000
   /// Clients of one peer whose certificates are kept, about 2 KiB each. Whoever can name a device can invent

@@ -139,6 +139,7 @@ extension Node {
       _ = try group.transaction.requeueDelivery(known.envelopes, seq: item.seq, newSeq: fresh)
       return
     }
+    if item.outcome == .refused { try forgetDirectoryAnswers(after: item, from: known, in: group) }
     // Read before the removal, which wipes the bytes of a message that nobody waits for any more.
     let refusedID =
       item.outcome == .refused ? try messageID(mailbox: known.envelopes, seq: item.seq, in: group) : nil
@@ -233,6 +234,7 @@ extension Node {
         }
         var notices = NoticeBatch(self)
         for receipt in usable {
+          forgetDirectoryAnswer(after: receipt.body)
           guard try group.transaction.envelopeID(receipt.dedupe) == receipt.body.envelope,
             let home = try homeMailbox(of: receipt.body.sender, kid: receipt.body.senderKid, in: group)
           else {

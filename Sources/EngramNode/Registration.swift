@@ -14,9 +14,6 @@ package enum InviteToken {
 }
 
 extension Node {
-  /// Devices kept of one client of a peer: what a list may hold, four times over for those it held before.
-  private static let devicesKeptMax = 4 * Limits.devicesPerClientMax
-
   /// Registers a new client's first device: `invite token | registration | signed prekey`. Everything is
   /// verified before the commit thread sees it; the invite is used up in the same transaction that creates
   /// the client. Answers with the client's own directory entry, countersigned.
@@ -118,16 +115,8 @@ extension Node {
     commitLoop.submit(
       CommitCommand(weight: 1) { [self] group in
         guard let client = try group.transaction.client(session.address) else { throw ErrorCode.notFound }
-        guard client.identity == list.body.identity else { throw ErrorCode.identityChanged }
-        guard list.body.version > client.listVersion else { throw ErrorCode.staleDeviceList }
-        try group.transaction.updateDeviceList(session.address, list: bytes, version: list.body.version)
-        let kids = try group.transaction.devices(of: session.address).map(\.kid)
-        let gone = kids.filter { !list.body.isActive($0) }
-        group.afterCommit { [self] _ in
-          roster.forget(kids)
-          endSessions(of: gone)
-          completion(.none)
-        }
+        try replaceDeviceList(list, of: client, in: group)
+        group.afterCommit { _ in completion(.none) }
       } refused: {
         completion($0)
       })
@@ -163,8 +152,10 @@ extension Node {
     commitLoop.submit(
       CommitCommand(weight: 1) { [self] group in
         try store(certificate, list, from: peer, in: group)
+        // Those that the list no longer names as well.
+        let kids = try group.transaction.devices(of: list.body.address).map(\.kid)
         group.afterCommit { [self] _ in
-          roster.forget(list.body.entries.map(\.kid) + [certificate.kid])
+          roster.forget(kids)
           completion(.none)
         }
       } refused: {
@@ -183,6 +174,8 @@ extension Node {
       guard list.body.version >= client.listVersion else { throw ErrorCode.staleDeviceList }
       if list.body.version > client.listVersion {
         try transaction.updateDeviceList(address, list: list.bytes, version: list.body.version)
+        // What we were told about its devices is out of date.
+        group.afterCommit { [directoryCache] _ in directoryCache.forget(address) }
       }
     } else {
       guard try transaction.clientCount(home: known.envelopes) < settings.clientsPerPeerMax else {

@@ -54,7 +54,13 @@ func route(
           add(mailbox, .device, slot)
         }
       } else {
-        routes.unreachable.append(Routes.Unreachable(slot: slot, code: .unknownRecipient))
+        let isRevoked =
+          known.map {
+            $0.certificate.body.address == recipient.address && !$0.isDisabled
+              && !$0.list.isActive(recipient.kid)
+          } ?? false
+        routes.unreachable.append(
+          Routes.Unreachable(slot: slot, code: isRevoked ? .deviceRevoked : .unknownRecipient))
       }
     } else if mayForward {
       if let known = peer(recipient.address.node), known.peer.isEnabled {

@@ -67,6 +67,7 @@ extension Node {
     watchClock()
     if let due = try? reading({ try $0.expired(nowMs: now, limit: 1) }), !due.isEmpty { expire() }
     promote()
+    if revokedLeft.isSet { endDeliveriesOfRevoked() }
     guard slow else { return }
     commitLoop.submit(
       CommitCommand(weight: 1) { [self] group in

@@ -41,6 +41,7 @@ struct CommonOptions: ParsableArguments {
     let client = try open()
     do {
       let result = try await body(client)
+      if let warning = await client.deviceListWarning(), !json { Terminal.note("warning: \(warning)") }
       await client.close()
       return result
     } catch {

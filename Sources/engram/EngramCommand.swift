@@ -38,7 +38,7 @@ struct EngramCommand: AsyncParsableCommand {
       SearchCommand.self, HistoryCommand.self, OutboxCommand.self, StatusCommand.self, CancelCommand.self,
       ReceiptsCommand.self, VerifyCommand.self, TopicCommand.self, AgentsCommand.self, HeartbeatCommand.self,
       GapsCommand.self, TemplateCommand.self, ImportCommand.self, ExportCommand.self, WatchCommand.self,
-      TrustCommand.self, DirectoryCommand.self, AlarmsCommand.self, WhoamiCommand.self,
+      TrustCommand.self, DirectoryCommand.self, AlarmsCommand.self, WhoamiCommand.self, DeviceCommand.self,
     ])
 
   static func main() async {

@@ -12,6 +12,10 @@ struct GapsCommand: AsyncParsableCommand {
       by themselves while this client receives, half a minute after the gap was seen; --ask does it now.
       The answer comes with later messages.
 
+      `shared` means that this client's devices share a queue, or did lately, as the node says: another one
+      may have taken the message. Its sender is asked all the same; where that device has signed for it, the
+      answer proves it.
+
       A gap that stays `unknown` means that the sender's device has no record of it: it was restored from
       a backup, or is not what it was.
 
@@ -81,14 +85,16 @@ struct AnnouncedForm: Encodable {
   let place: UInt64
   let envelopeID: String
   let expiresMs: UInt64
+  let takenBy: String?
 
   init(_ message: AnnouncedMessage) {
     (from, device, place) = (message.from, message.device, message.place)
-    (envelopeID, expiresMs) = (message.envelopeID, message.expiresMs)
+    (envelopeID, expiresMs, takenBy) = (message.envelopeID, message.expiresMs, message.takenBy)
   }
 
   var text: String {
-    "announced  \(from ?? "unknown")  device \(device)  place \(place)  \(envelopeID)"
-      + "  not delivered; expires \(timeText(expiresMs))\n"
+    let fate =
+      takenBy.map { "processed by your device \($0)" } ?? "not delivered; expires \(timeText(expiresMs))"
+    return "announced  \(from ?? "unknown")  device \(device)  place \(place)  \(envelopeID)  \(fate)\n"
   }
 }

@@ -124,7 +124,7 @@ func showSent(
   if isProcessed == false {
     report(
       ErrorForm(
-        name: "not-processed", "not every device has processed it yet, or one could not",
+        name: "not-processed", "not every recipient has processed it yet, or one could not",
         hint: "`engram receipts \(sent.messageID)` shows how far it is"))
   }
   return status

@@ -17,6 +17,9 @@ final class FakeNode: Sendable {
 
   struct State {
     var members: [Address: Member] = [:]
+    var further: [Kid: FurtherDevice] = [:]
+    /// What the node says about how devices share.
+    var sharing = (mode: "each", changedMs: UInt64(0))
     var boxes: [Kid: [MailboxItem]] = [:]
     var lastSeq: [Kid: UInt64] = [:]
     var accepted: [MessageID: EnvelopeID] = [:]
@@ -102,6 +105,8 @@ final class FakeNode: Sendable {
     case ("POST", ["sessions"]): return openSession(request)
     case ("GET", let parts) where parts.first == "directory": return directory(parts[1])
     case ("PUT", let parts) where parts.last == "prekeys": return putPrekey(request)
+    case ("POST", let parts) where parts.last == "devices": return addDevice(request)
+    case ("GET", let parts) where parts.last == "queue": return queueSharing()
     case ("PUT", let parts) where parts.last == "device-list": return putDeviceList(request)
     case ("POST", let parts) where parts.last == "messages":
       guard let batch = try? splitBatch(request.body[...]) else { return problem(400, .malformed) }
@@ -124,7 +129,9 @@ final class FakeNode: Sendable {
   }
 
   private func address(of kid: Kid) -> Address? {
-    state.withLock { state in state.members.first { $0.value.certificate.kid == kid }?.key }
+    state.withLock { state in
+      state.members.first { $0.value.certificate.kid == kid }?.key ?? state.further[kid]?.address
+    }
   }
 
   func json(_ status: Int, _ text: String) -> NodeReply {
@@ -137,7 +144,8 @@ final class FakeNode: Sendable {
 
   func kid(of request: NodeRequest) -> Kid? {
     let value = request.headers.first { $0.name == "authorization" }?.value
-    return value.flatMap { bytes(hex: $0.dropFirst("Bearer ".count)) }.flatMap { Kid($0) }
+    let kid = value.flatMap { bytes(hex: $0.dropFirst("Bearer ".count)) }.flatMap { Kid($0) }
+    return kid.flatMap { isActive($0) ? $0 : nil }
   }
 
   private func register(_ body: [UInt8]) -> NodeReply {
@@ -160,13 +168,14 @@ final class FakeNode: Sendable {
   private func openSession(_ request: NodeRequest) -> NodeReply {
     let value = request.headers.first { $0.name == "authorization" }?.value ?? ""
     guard let token = DeviceToken(parsing: String(value.dropFirst("Bearer ".count))),
-      let member = state.withLock({ $0.members[token.address] }),
-      token.verify(key: member.certificate.key, node: id, nowMs: clock.nowMs) == .none
+      let certificate = certificate(of: token.kid), certificate.body.address == token.address,
+      token.verify(key: certificate.key, node: id, nowMs: clock.nowMs) == .none
     else { return problem(401, .tokenInvalid) }
+    guard isActive(token.kid) else { return problem(401, .deviceInactive) }
     return json(201, "{\"session\":\"\(token.kid)\",\"expires_ms\":\(clock.nowMs + 300_000)}")
   }
 
-  private func directory(_ text: String) -> NodeReply {
+  func directory(_ text: String) -> NodeReply {
     guard let address = try? Address(text) else { return problem(404, .notFound) }
     if address.node != name {
       guard let peer = state.withLock({ $0.peers[address.node] }) else { return problem(404, .noRoute) }
@@ -186,6 +195,7 @@ final class FakeNode: Sendable {
         PrekeyBundle(
           deviceList: member.list, certificate: member.certificate.bytes, signedPrekey: member.prekey)
       ]
+      body.bundles += furtherBundles(of: address, list: member.list)
     }
     twist?(&body)
     return signDirectoryAnswer(body, key: key)
@@ -194,6 +204,7 @@ final class FakeNode: Sendable {
   private func putPrekey(_ request: NodeRequest) -> NodeReply {
     guard let kid = kid(of: request) else { return problem(401, .sessionExpired) }
     state.withLock { state in
+      state.further[kid]?.prekey = request.body
       for (address, member) in state.members where member.certificate.kid == kid {
         state.members[address]?.prekey = request.body
       }
@@ -224,7 +235,8 @@ final class FakeNode: Sendable {
   private func accept(_ bytes: [UInt8]) -> ItemOutcome {
     guard let envelope = try? UnverifiedEnvelope(parsing: bytes),
       let member = state.withLock({ $0.members[envelope.header.sender] }),
-      let verified = try? VerifiedEnvelope(envelope, sender: member.certificate)
+      let certified = certificate(of: envelope.header.senderKid),
+      let verified = try? VerifiedEnvelope(envelope, sender: certified)
     else { return ItemOutcome(.refused, code: .badSignature) }
     if let refusal = state.withLock({ $0.refusal }) { return ItemOutcome(.refused, code: refusal) }
     let header = envelope.header
@@ -240,7 +252,7 @@ final class FakeNode: Sendable {
       atMs: clock.nowMs)
     let receipt = signReceipts([body], with: signer)[0]
     guard known == nil else { return ItemOutcome(.duplicate, receipt: receipt) }
-    let certificate = CertificateItem(certificate: member.certificate.bytes, deviceList: member.list)
+    let certificate = CertificateItem(certificate: certified.bytes, deviceList: member.list)
       .encoded()
     if let cancelled = header.labels.first(where: { $0.key == "cancels" })?.value {
       for node in [self] + peers.values { node.drop(cancelled, by: header.senderKid, home: self) }

@@ -212,7 +212,7 @@ struct GapTests {
     case .none, .anotherSender, .beyondTheEnd: break
     }
     try await control(
-      .stubs(unknown: [], [bytes[...]]), from: trick == .anotherSender ? carol : alice, to: bob)
+      .stubs(unknown: [], [bytes[...]], receipts: []), from: trick == .anotherSender ? carol : alice, to: bob)
     #expect(try await bob.receive().isEmpty)
     let announced = try await bob.announced().map(\.envelopeID)
     if trick == .none || trick == .beyondTheEnd {
@@ -241,9 +241,9 @@ struct GapTests {
 
   @Test("control bodies have one form; anything else is refused")
   func controlBodies() throws {
-    let stubs = StubControl.stubs(unknown: [4...9], [[1, 2], [3]])
+    let stubs = StubControl.stubs(unknown: [4...9], [[1, 2], [3]], receipts: [[5]])
     let parsed = try StubControl(contentType: stubs.contentType, body: stubs.body)
-    guard case .stubs(let unknown, let list) = parsed else {
+    guard case .stubs(let unknown, let list, receipts: [[5]]) = parsed else {
       Issue.record("another kind of control message")
       return
     }
@@ -253,7 +253,7 @@ struct GapTests {
     }
     #expect(throws: CodecError.unknownValue) { try StubControl(contentType: "text/plain", body: []) }
     let many = StubControl.stubs(
-      unknown: [], Array(repeating: [0][...], count: StubPolicy.stubsPerAnswer + 1))
+      unknown: [], Array(repeating: [0][...], count: StubPolicy.stubsPerAnswer + 1), receipts: [])
     #expect(throws: CodecError.tooLarge) { try StubControl(contentType: many.contentType, body: many.body) }
   }
 }

@@ -11,7 +11,7 @@ struct ClientKeysTests {
     try keys.write(home: home.path, passphrase: nil)
     let read = try ClientKeys(home: home.path, passphrase: nil)
     #expect(
-      read.identity.publicKey == keys.identity.publicKey && read.device.publicKey == keys.device.publicKey)
+      read.identity?.publicKey == keys.identity?.publicKey && read.device.publicKey == keys.device.publicKey)
     let same = read.storageKey.withUnsafeBytes { Array($0) } == keys.storageKey.withUnsafeBytes { Array($0) }
     #expect(same)
     #expect(throws: ClientStoreError.self) { try ClientKeys().write(home: home.path, passphrase: nil) }
@@ -24,14 +24,26 @@ struct ClientKeysTests {
     let keys = ClientKeys()
     try keys.write(home: sealed.path, passphrase: Array("correct horse".utf8))
     try keys.write(home: clear.path, passphrase: nil)
-    let seed = keys.identity.seed().withUnsafeBytes { Array(hexText($0).utf8) }
+    let seed = try #require(keys.identity).seed().withUnsafeBytes { Array(hexText($0).utf8) }
     #expect(try clear.allBytes().contains(seed), "control: without a passphrase it is")
     #expect(try !sealed.allBytes().contains(seed))
     #expect(try ClientKeys.isEncrypted(home: sealed.path) && !ClientKeys.isEncrypted(home: clear.path))
     #expect(throws: KeyFileError.passphraseNeeded) { try ClientKeys(home: sealed.path, passphrase: nil) }
     #expect(throws: KeyFileError.wrongPassphrase) { try ClientKeys(home: sealed.path, passphrase: [1]) }
     let read = try ClientKeys(home: sealed.path, passphrase: Array("correct horse".utf8))
-    #expect(read.identity.publicKey == keys.identity.publicKey)
+    #expect(read.identity?.publicKey == keys.identity?.publicKey)
+  }
+
+  @Test("the keys of a further device come back without an identity, and have none to give")
+  func furtherDevice() throws {
+    let home = try Home()
+    let keys = ClientKeys.ofFurtherDevice()
+    try keys.write(home: home.path, passphrase: nil)
+    let read = try ClientKeys(home: home.path, passphrase: nil)
+    #expect(read.identity == nil && read.device.publicKey == keys.device.publicKey)
+    let same = read.storageKey.withUnsafeBytes { Array($0) } == keys.storageKey.withUnsafeBytes { Array($0) }
+    #expect(same)
+    #expect(ClientKeys().identity != nil, "control")
   }
 
   private func hexText(_ bytes: some Sequence<UInt8>) -> String {

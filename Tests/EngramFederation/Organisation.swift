@@ -158,7 +158,7 @@ final class Organisation: Sendable {
   /// What lies in a client's mailbox.
   func inbox(_ device: TestDevice) async throws -> [MailboxItem] {
     let session = try await session(device)
-    var known: Set<Kid> = []
+    var known = KnownSenders()
     return try node.items(session, after: 0, maxCount: 10_000, maxBytes: 64 << 20, knownSenders: &known)
   }
 

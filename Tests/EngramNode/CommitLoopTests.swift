@@ -84,8 +84,11 @@ struct CommitLoopTests {
     let fixture = try NodeFixture("acme.example")
     let (alice, bob) = (try TestDevice("alice@acme.example"), try TestDevice("bob@acme.example"))
     let (sender, reader) = (try fixture.join(alice), try fixture.join(bob))
-    func fresh(after: UInt64, knows: Set<Kid>) -> [MailboxItem]? {
-      fixture.node.freshItems(reader, after: after, maxCount: 10, maxBytes: 1 << 20, knownSenders: knows)
+    func fresh(after: UInt64, knows: [Kid]) -> [MailboxItem]? {
+      var known = KnownSenders()
+      for kid in knows { _ = known.learn(kid, listVersion: 1) }
+      return fixture.node.freshItems(
+        reader, after: after, maxCount: 10, maxBytes: 1 << 20, knownSenders: known)
     }
     // Control: nobody follows, so only the store knows.
     _ = fixture.send(try sealText("before", from: alice, to: [bob]).bytes, sender)

@@ -83,7 +83,7 @@ final class NodeFixture: Sendable {
   }
 
   func items(_ session: ClientSession, after: UInt64 = 0) throws -> [MailboxItem] {
-    var known: Set<Kid> = []
+    var known = KnownSenders()
     return try node.items(session, after: after, maxCount: 1_000, maxBytes: 1 << 20, knownSenders: &known)
   }
 

@@ -7,21 +7,21 @@ import TestSupport
 import Testing
 
 /// A leased item, taken apart.
-private struct Work {
+struct Work: Sendable {
   let seq: UInt64
   let lease: LeasedEnvelope
 }
 
 extension Member {
-  fileprivate func lease(seconds: Int = 30, wait: Int = 10) async throws -> [Work] {
-    let answer = try await call("GET", path + "/messages?lease=\(seconds)&wait=\(wait)")
+  func lease(seconds: Int = 30, wait: Int = 10, max: Int = 100) async throws -> [Work] {
+    let answer = try await call("GET", path + "/messages?lease=\(seconds)&wait=\(wait)&max=\(max)")
     guard answer.status == 200 || answer.status == 204 else { throw Unexpected("lease: \(answer.summary)") }
     return try MailboxItem.decode(answer.body[...]).filter { $0.kind == .leased }.map {
       Work(seq: $0.seq, lease: try LeasedEnvelope(parsing: $0.payload[...]))
     }
   }
 
-  fileprivate func settle(_ work: Work, _ verb: Settlement.Verb) async throws -> ItemOutcome {
+  func settle(_ work: Work, _ verb: Settlement.Verb) async throws -> ItemOutcome {
     let body = Settlement.encode([Settlement(seq: work.seq, token: work.lease.token, verb)])
     let answer = try await call(
       "POST", path + "/messages/settle", type: "application/vnd.engram.settlements", body: body)
@@ -29,7 +29,7 @@ extension Member {
     return try #require(try ItemOutcome.decode(answer.body[...]).first)
   }
 
-  fileprivate func acknowledge(_ work: Work) async throws -> ItemOutcome {
+  func acknowledge(_ work: Work) async throws -> ItemOutcome {
     try await settle(work, .ack(receipt: try device.receipt(about: work.lease.envelope, atMs: nowMs())))
   }
 }

@@ -187,6 +187,18 @@ final class Dispatcher: Sendable {
     for ring in bells { ring() }
   }
 
+  /// What a device holds by polls goes back: it cannot answer any more. What it holds by a connection goes
+  /// back with that.
+  func release(_ mailbox: Int64, kid: Kid) {
+    guard isUsed.isSet else { return }
+    let held = state.withLock { state in
+      (state.queues[mailbox]?.leases.values ?? [:].values).filter {
+        $0.kid == kid && $0.consumer == nil && $0.phase != .closing
+      }
+    }
+    putBack(mailbox, held.sorted { $0.entry.key < $1.entry.key })
+  }
+
   func beginSettle(_ mailbox: Int64, seq: UInt64, token: UInt64, kid: Kid) -> Result<Lease, ErrorCode> {
     state.withLock { state in
       state.queues[mailbox]?.beginSettle(seq, token: token, kid: kid)

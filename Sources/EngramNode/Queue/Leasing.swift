@@ -31,7 +31,7 @@ extension Node {
   /// Leases what is ready, in the order of work, for a poll. Empty when there is nothing. Senders'
   /// certificates come before the first envelope that needs them.
   package func lease(
-    _ session: ClientSession, _ request: LeaseRequest, knownSenders: inout Set<Kid>
+    _ session: ClientSession, _ request: LeaseRequest, knownSenders: inout KnownSenders
   ) throws(ErrorCode) -> [MailboxItem] {
     guard (Limits.visibilityMsMin...Limits.visibilityMsMax).contains(request.visibilityMs),
       request.maxCount > 0
@@ -99,7 +99,7 @@ extension Node {
   /// `maxBytes` are `returned`.
   fileprivate func handOut(
     _ leases: [Lease], of mailbox: Int64, _ session: ClientSession, maxBytes: Int,
-    _ knownSenders: inout Set<Kid>, returned: ([Lease]) -> Void
+    _ knownSenders: inout KnownSenders, returned: ([Lease]) -> Void
   ) throws(ErrorCode) -> [MailboxItem] {
     guard !leases.isEmpty else { return [] }
     let rows: [DeliveryRow]
@@ -130,7 +130,7 @@ extension Node {
         dispatcher.forget(mailbox, seq: lease.seq)
         continue
       }
-      if knownSenders.insert(row.senderKid).inserted, let item = try certificate(row.senderKid) {
+      if let item = try certificate(row.senderKid, beyond: &knownSenders) {
         items.append(MailboxItem(kind: .certificate, seq: 0, payload: item.encoded()))
       }
       items.append(MailboxItem(kind: .leased, seq: row.seq, payload: payload(of: lease, row)))
@@ -168,7 +168,7 @@ package final class Consumer: Sendable {
   /// What was assigned to this consumer, as far as it fits, at least one if there is any; senders'
   /// certificates before the first envelope that needs them. A blocking read.
   package func take(
-    maxCount: Int, maxBytes: Int, knownSenders: inout Set<Kid>
+    maxCount: Int, maxBytes: Int, knownSenders: inout KnownSenders
   ) throws(ErrorCode) -> [MailboxItem] {
     while !isGone.isSet {
       try node.pump(mailbox)

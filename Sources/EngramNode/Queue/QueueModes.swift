@@ -1,4 +1,5 @@
 package import EngramCore
+internal import EngramCrypto
 internal import EngramStore
 internal import Logging
 
@@ -10,6 +11,8 @@ package struct QueueState: Equatable, Sendable {
   package let held: Int
   package let leased: Int
   package let consumers: Int
+  /// When the mode was last changed; 0 when it never was.
+  package var changedMs: UInt64 = 0
 }
 
 // How the devices of a client share what comes in. The mode changes at once for what comes; what waits
@@ -18,12 +21,17 @@ package struct QueueState: Equatable, Sendable {
 extension Node {
   package func queueState(_ session: ClientSession) throws(ErrorCode) -> QueueState {
     let mailbox = try workMailbox(session)
-    let counts = try reading { try $0.queueCounts(mailbox) }
+    let (counts, changed) = try reading {
+      (try $0.queueCounts(mailbox), try $0.value(Self.modeChangedKey(session.address)))
+    }
     let load = dispatcher.load(mailbox)
     return QueueState(
       mode: mailbox == session.mailbox ? .each : .one, waiting: max(0, counts.ready - load.leased),
-      held: counts.held, leased: load.leased, consumers: load.consumers)
+      held: counts.held, leased: load.leased, consumers: load.consumers,
+      changedMs: (changed ?? []).reduce(0) { $0 << 8 | UInt64($1) })
   }
+
+  private static func modeChangedKey(_ address: Address) -> String { "mode-changed/\(address.text)" }
 
   /// Refused with `wrong-mode` while anybody takes work from, or holds anything of, this client's mailboxes.
   /// The completion comes when everything that waited has been moved.
@@ -41,6 +49,7 @@ extension Node {
         }
         if client.mode != mode {
           try group.transaction.setQueueMode(address, mode)
+          try group.transaction.setValue(bigEndianBytes(group.nowMs), for: Self.modeChangedKey(address))
           group.audit(AuditLeaf(.modeChanged, atMs: group.nowMs, actor: address.text, recipient: mode.name))
         }
         group.afterCommit { [self] _ in

@@ -30,7 +30,7 @@ func leased(_ items: [MailboxItem]) throws -> [Leased] {
 
 extension NodeFixture {
   func lease(_ session: ClientSession, max: Int = 100, seconds: UInt64 = 30) throws -> [Leased] {
-    var known: Set<Kid> = []
+    var known = KnownSenders()
     return try leased(
       node.lease(
         session, LeaseRequest(maxCount: max, maxBytes: 1 << 20, visibilityMs: seconds * 1_000),

@@ -276,7 +276,7 @@ struct CancelTests {
     let shop = try Workshop(fault: fault)
     let waiting = try id(try shop.post("waiting"))
     let (consumer, _) = try shop.node.consumer(shop.bobSession, prefetch: 1)
-    var known: Set<Kid> = []
+    var known = KnownSenders()
     func take() throws -> [Leased] {
       try leased(consumer.take(maxCount: 9, maxBytes: 1 << 20, knownSenders: &known))
     }

@@ -266,7 +266,7 @@ struct WorkOrderTests {
     let shop = try Workshop()
     let (one, rings) = try shop.node.consumer(shop.bobSession, prefetch: 2)
     let (two, _) = try shop.node.consumer(shop.bobSession, prefetch: 4)
-    var known: Set<Kid> = []
+    var known = KnownSenders()
     func take(_ consumer: Consumer) throws -> [Leased] {
       try leased(consumer.take(maxCount: 100, maxBytes: 1 << 20, knownSenders: &known))
     }
@@ -298,7 +298,7 @@ struct WorkOrderTests {
     let shop = try Workshop()
     for _ in 0..<3 { try shop.post() }
     let (consumer, _) = try shop.node.consumer(shop.bobSession, prefetch: 2, countsDisconnects: true)
-    var known: Set<Kid> = []
+    var known = KnownSenders()
     #expect(try leased(consumer.take(maxCount: 1, maxBytes: 1 << 20, knownSenders: &known)).count == 1)
     consumer.cancel()
     try shop.node.flush()
@@ -320,7 +320,7 @@ struct WorkOrderTests {
       #expect(outcomes.allSatisfy { $0.outcome == .accepted })
     }
     let (consumer, _) = try shop.node.consumer(shop.bobSession, prefetch: 100)
-    var known: Set<Kid> = []
+    var known = KnownSenders()
     var seqs: [UInt64] = []
     for _ in 0..<100 where seqs.count < count {
       let work = try leased(consumer.take(maxCount: 100, maxBytes: 1 << 20, knownSenders: &known))
@@ -356,7 +356,7 @@ struct WorkOrderTests {
   func bytes() throws {
     let shop = try Workshop()
     for _ in 0..<4 { try shop.post(String(repeating: "x", count: 3_000)) }
-    var known: Set<Kid> = []
+    var known = KnownSenders()
     func poll() throws -> Int {
       try leased(
         shop.node.node.lease(

@@ -6,6 +6,9 @@ import Testing
 struct CommandLinePerson {
   let home: String
 
+  /// Whoever has this home, registered or not.
+  init(home: String) { self.home = home }
+
   /// Registers with an invite of the organisation's administrator.
   init(_ name: String, of organisation: Organisation) async throws {
     struct Invite: Decodable { let token: String }
