@@ -117,7 +117,7 @@ struct VerificationForm: Encodable {
   var text: String {
     var text = "message: \(messageID)\nenvelope: \(envelopeID)\n"
     guard ourEnvelope else {
-      return text + "REFUSED: this device did not sign that envelope, so what is said about it is not judged here\n"
+      return text + "REFUSED: this device did not sign that envelope; its receipts are not judged here\n"
         + "result: NOT to be relied on\n"
     }
     text += "signed by this device: yes\n"
