@@ -42,7 +42,7 @@ struct SendCommand: AsyncParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Names the message, 32 hexadecimal digits; the same id again sends nothing and shows its state.",
+      "Names the message, 32 hexadecimal digits: sent again under the same id it shows its state.",
       valueName: "id"))
   var messageID: String?
 

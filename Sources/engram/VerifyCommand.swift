@@ -116,7 +116,11 @@ struct VerificationForm: Encodable {
 
   var text: String {
     var text = "message: \(messageID)\nenvelope: \(envelopeID)\n"
-    text += ourEnvelope ? "signed by this device: yes\n" : "REFUSED: this device did not sign that envelope\n"
+    guard ourEnvelope else {
+      return text + "REFUSED: this device did not sign that envelope; its receipts are not judged here\n"
+        + "result: NOT to be relied on\n"
+    }
+    text += "signed by this device: yes\n"
     for statement in statements {
       text += (statement.proven ? "proven: " : "REFUSED: ") + statement.says + "\n"
     }

@@ -87,13 +87,13 @@ struct ClientClockTests {
     #expect(try await alice.receive().map(\.body) == [[1]])
 
     // The control: in its own time it is given up.
+    let carol = try await world.register("carol", at: world.acme)
     world.acme.set { $0.isReachable = false }
-    world.clock.advance(ms: 7_200_000)
-    let late = try await right.send(to: [alice.address], body: [2], options: .short)
+    let late = try await right.send(to: [carol.address], body: [2], options: .short)
     world.clock.advance(ms: 7_200_000)
     world.acme.set { $0.isReachable = true }
     _ = try await right.resendOutbox()
-    #expect(try await alice.receive().isEmpty)
+    #expect(try await carol.receive().isEmpty)
     #expect(try await right.outbox().first { $0.messageID == late.messageID }?.state == .refused)
   }
 

@@ -140,10 +140,14 @@ struct SpoolTests: SpoolTesting {
     var options = SendOptions()
     options.messageID = String(repeating: "ab", count: 16)
     let first = try await alice.send(to: [bob.address], body: [1], options: options)
-    let second = try await alice.send(to: [bob.address], body: [2], options: options)
+    let second = try await alice.send(to: [bob.address], body: [1], options: options)
     #expect(first.state == .accepted && second.state == .accepted && first.envelopeID == second.envelopeID)
     #expect(first.messageID == options.messageID)
-    let message = OutgoingMessage(to: [bob.address], body: [3], options: options)
+    let reused = await #expect(throws: EngramError.self) {
+      try await alice.send(to: [bob.address], body: [2], options: options)
+    }
+    #expect(reused?.code == 304, "other words would be lost without one")
+    let message = OutgoingMessage(to: [bob.address], body: [1], options: options)
     #expect(try await alice.sendBatch([message, message]).allSatisfy { $0.envelopeID == first.envelopeID })
     #expect(try await bob.receive().map(\.body) == [[1]])
     options.messageID = String(repeating: "cd", count: 16)
