@@ -12,11 +12,10 @@ struct SampleCheck {
     guard case .outcomes(_, let outcomes) = try frame(outcomes), let outcome = outcomes.last else {
       throw BenchError("no outcomes came")
     }
-    let receipt = try UnverifiedReceipt(parsing: outcome.receipt[...])
-    let verified = try VerifiedReceipt(receipt, bytes: outcome.receipt, expectedKey: stage.home.nodeID.key)
-    guard verified.body.state == .accepted, verified.body.senderKid == stage.sender.kid,
-      let index = MessageIndex.index(of: verified.body.messageID), pool.envelopes.indices.contains(index)
-    else { throw BenchError("a receipt is about something else") }
+    let index = try Self.accepted(outcome.receipt, by: stage.home, from: stage.sender)
+    guard pool.envelopes.indices.contains(index) else {
+      throw BenchError("a receipt is about something else")
+    }
 
     guard case .items(let items) = try frame(items), let item = items.last(where: { $0.kind == .envelope })
     else {
@@ -26,6 +25,27 @@ struct SampleCheck {
     guard let index = MessageIndex.index(of: header.messageID), pool.envelopes.indices.contains(index),
       pool.envelopes[index] == item.payload
     else { throw BenchError("an envelope was delivered with other bytes") }
+  }
+
+  /// A receipt of `home` that it accepted a message of `sender`.
+  /// - Returns: the message's number.
+  @discardableResult
+  static func accepted(_ bytes: [UInt8], by home: Organisation, from sender: Device) throws -> Int {
+    let receipt = try UnverifiedReceipt(parsing: bytes[...])
+    let verified = try VerifiedReceipt(receipt, bytes: bytes, expectedKey: home.nodeID.key)
+    guard verified.body.state == .accepted, verified.body.senderKid == sender.kid,
+      let index = MessageIndex.index(of: verified.body.messageID)
+    else { throw BenchError("a receipt is about something else") }
+    return index
+  }
+
+  /// An envelope whose signature by `sender` holds.
+  static func genuine(_ envelope: [UInt8], from sender: Device) throws {
+    let verified = try VerifiedEnvelope(
+      try UnverifiedEnvelope(parsing: envelope), sender: sender.certificate)
+    guard MessageIndex.index(of: verified.header.messageID) != nil else {
+      throw BenchError("an envelope was delivered that nobody sent")
+    }
   }
 
   private func frame(_ buffer: ByteBuffer) throws -> RealtimeFrame {
