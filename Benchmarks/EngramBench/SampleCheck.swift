@@ -12,7 +12,7 @@ struct SampleCheck {
     guard case .outcomes(_, let outcomes) = try frame(outcomes), let outcome = outcomes.last else {
       throw BenchError("no outcomes came")
     }
-    let index = try Self.accepted(outcome.receipt, by: stage.home, from: stage.sender)
+    let index = try Self.accepted(outcome.receipt, by: stage.home, from: [stage.sender])
     guard pool.envelopes.indices.contains(index) else {
       throw BenchError("a receipt is about something else")
     }
@@ -27,25 +27,26 @@ struct SampleCheck {
     else { throw BenchError("an envelope was delivered with other bytes") }
   }
 
-  /// A receipt of `home` that it accepted a message of `sender`.
+  /// A receipt of `home` that it accepted message n of `senders[n % senders.count]`.
   /// - Returns: the message's number.
   @discardableResult
-  static func accepted(_ bytes: [UInt8], by home: Organisation, from sender: Device) throws -> Int {
+  static func accepted(_ bytes: [UInt8], by home: Organisation, from senders: [Device]) throws -> Int {
     let receipt = try UnverifiedReceipt(parsing: bytes[...])
     let verified = try VerifiedReceipt(receipt, bytes: bytes, expectedKey: home.nodeID.key)
-    guard verified.body.state == .accepted, verified.body.senderKid == sender.kid,
-      let index = MessageIndex.index(of: verified.body.messageID)
+    guard verified.body.state == .accepted,
+      let index = MessageIndex.index(of: verified.body.messageID),
+      verified.body.senderKid == senders[index % senders.count].kid
     else { throw BenchError("a receipt is about something else") }
     return index
   }
 
-  /// An envelope whose signature by `sender` holds.
-  static func genuine(_ envelope: [UInt8], from sender: Device) throws {
-    let verified = try VerifiedEnvelope(
-      try UnverifiedEnvelope(parsing: envelope), sender: sender.certificate)
-    guard MessageIndex.index(of: verified.header.messageID) != nil else {
+  /// An envelope of message n whose signature by `senders[n % senders.count]` holds.
+  static func genuine(_ envelope: [UInt8], from senders: [Device]) throws {
+    let unverified = try UnverifiedEnvelope(parsing: envelope)
+    guard let index = MessageIndex.index(of: unverified.header.messageID) else {
       throw BenchError("an envelope was delivered that nobody sent")
     }
+    _ = try VerifiedEnvelope(unverified, sender: senders[index % senders.count].certificate)
   }
 
   private func frame(_ buffer: ByteBuffer) throws -> RealtimeFrame {

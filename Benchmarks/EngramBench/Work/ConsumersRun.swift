@@ -88,7 +88,7 @@ struct ConsumersRun {
     try await work.wait("everything is processed") {
       $0.counters.processed == sent && $0.counters.settled == sent
     }
-    try await work.check(0..<sent, sender: stage.sender, home: stage.home)
+    try await work.check(0..<sent, senders: [stage.sender], home: stage.home)
 
     let processed = lastCount.processed - firstCount.processed
     var figures = costFigures(first, last, names: stage.names, messages: processed)

@@ -100,7 +100,7 @@ struct DepthRun {
       $0.counters.settled == numbers.count
     }
     let last = MachineSample(pids: stage.pids)
-    try await work.check(numbers, sender: stage.sender, home: stage.home)
+    try await work.check(numbers, senders: [stage.sender], home: stage.home)
     await link.close()
     var figures = costs(first, last, numbers.count, "dequeue")
     if let arrival = try await work.on({ $0.firstArrivalNs }) {

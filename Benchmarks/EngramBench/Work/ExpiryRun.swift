@@ -14,7 +14,7 @@ struct ExpiryRun {
   private static let window = 2_048
   private static let metric = "engram_expired_total"
   /// Messages per second that the fill reaches at least, and seconds to spare after it.
-  private static let fillPerSecond = 4_000.0
+  private static let fillPerSecond = 6_000.0
   private static let spareSeconds = 4.0
   /// Live traffic goes on at most so long.
   private static let liveSecondsMax = 120.0

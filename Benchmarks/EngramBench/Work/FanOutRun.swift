@@ -123,7 +123,7 @@ struct FanOutRun {
     try await work.wait("every subscriber has every publication") {
       $0.counters.processed == sent / 2 * subscribers && $0.counters.settled == sent / 2 * subscribers
     }
-    try await work.check(0..<sent, sender: cast.publisher, home: cast.nodes[0])
+    try await work.check(0..<sent, senders: [cast.publisher], home: cast.nodes[0])
     let deliveries = after.delivered - before.delivered
     var figures = costFigures(first, last, names: ["origin", "destination"], messages: deliveries)
     let seconds = figures["seconds"] ?? .nan

@@ -38,7 +38,7 @@ struct PostRun {
     _ = await paced
     let last = MachineSample(pids: stage.pids)
     try await work.wait("everything is delivered") { $0.counters.settled == count }
-    try await work.check(0..<count, sender: stage.sender, home: stage.home)
+    try await work.check(0..<count, senders: [stage.sender], home: stage.home)
     guard await answers.good == count else {
       throw BenchError("\(await answers.good) of \(count) requests were accepted: \(await answers.problem)")
     }
@@ -72,7 +72,7 @@ private func post(_ body: [UInt8], _ stage: Stage) async -> String? {
     guard response.status == 200, let outcome = try ItemOutcome.decode(response.body[...]).first else {
       return "status \(response.status)"
     }
-    try SampleCheck.accepted(outcome.receipt, by: stage.home, from: stage.sender)
+    try SampleCheck.accepted(outcome.receipt, by: stage.home, from: [stage.sender])
     return nil
   } catch { return "\(error)" }
 }

@@ -86,29 +86,30 @@ struct WorkLoop: Sendable {
     }
   }
 
-  /// Nothing was lost, nothing came twice, nothing out of order, and what came last is genuine.
-  func check(_ numbers: Range<Int>, sender: Device, home: Organisation) async throws {
+  /// Nothing was lost, nothing came twice, nothing out of order, and what came last is genuine: message n of
+  /// `senders[n % senders.count]`.
+  func check(_ numbers: Range<Int>, senders: [Device], home: Organisation) async throws {
     try judge(try await counters())
     let missing = try await on { $0.incomplete(numbers) }
     guard missing == 0 else { throw BenchError("\(missing) messages have not had all their deliveries") }
     let (outcomes, items) = try await on { ($0.lastOutcomes, $0.lastItems) }
-    if outcomes.readableBytes > 0 { try checkReceipt(outcomes, sender, home) }
-    try checkLease(items, sender)
+    if outcomes.readableBytes > 0 { try checkReceipt(outcomes, senders, home) }
+    try checkLease(items, senders)
   }
 
-  private func checkReceipt(_ frame: ByteBuffer, _ sender: Device, _ home: Organisation) throws {
+  private func checkReceipt(_ frame: ByteBuffer, _ senders: [Device], _ home: Organisation) throws {
     guard case .outcomes(_, let outcomes) = try RealtimeFrame(parsing: Array(frame.readableBytesView)[...]),
       let bytes = outcomes.last?.receipt
     else { throw BenchError("no outcomes came") }
-    try SampleCheck.accepted(bytes, by: home, from: sender)
+    try SampleCheck.accepted(bytes, by: home, from: senders)
   }
 
-  private func checkLease(_ frame: ByteBuffer, _ sender: Device) throws {
+  private func checkLease(_ frame: ByteBuffer, _ senders: [Device]) throws {
     guard case .items(let items) = try RealtimeFrame(parsing: Array(frame.readableBytesView)[...]),
       let item = items.last(where: { $0.kind == .leased })
     else { throw BenchError("no leased messages came") }
     let lease = try LeasedEnvelope(parsing: item.payload[...])
-    try SampleCheck.genuine(lease.envelope, from: sender)
+    try SampleCheck.genuine(lease.envelope, from: senders)
     guard lease.token > 0, lease.attempt == 1 else { throw BenchError("a lease is not a first attempt") }
   }
 }

@@ -313,23 +313,31 @@ func waitForCount(channel *amqp.Channel, count int) {
 	}
 }
 
-// runReady waits for a broker that has just been started until its queue answers with all its messages.
+// runReady waits for a broker that has just been started until its queue hands out a message, which goes back. Then
+// nothing may be missing.
 func runReady() figures {
-	for {
-		connection, err := tryDial(*publishTo)
-		if err == nil {
-			channel, err := connection.Channel()
-			if err == nil {
-				state, err := channel.QueueInspect(*queue)
-				if err == nil && state.Messages == *depth {
-					break
-				}
-			}
-			connection.Close()
+	var result figures
+	problem := error(nil)
+	for deadline := time.Now().Add(3 * time.Minute); result == nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			log.Fatal("load: the queue did not come back: ", problem)
 		}
-		time.Sleep(10 * time.Millisecond)
+		connection, err := tryDial(*publishTo)
+		if err != nil {
+			continue
+		}
+		if channel, err := connection.Channel(); err == nil {
+			message, found, err := channel.Get(*queue, false)
+			if found {
+				result = figures{*figure: float64(time.Now().UnixNano()-*began) / 1e6}
+				must(message.Nack(false, true))
+			}
+			problem = err
+		}
+		connection.Close()
 	}
-	return figures{*figure: float64(time.Now().UnixNano()-*began) / 1e6}
+	waitForCount(channelOf(dial(*publishTo)), *depth)
+	return result
 }
 
 // MARK: expiry
@@ -340,7 +348,7 @@ func runExpiry() figures {
 		declareQueue(control, name)
 	}
 	publisher := newSender("", *queue)
-	end := time.Now().Add(duration(float64(*depth)/4000 + 4 + *warmup + *seconds))
+	end := time.Now().Add(duration(float64(*depth)/6000 + 4 + *warmup + *seconds))
 	publisher.fill(*depth, func() string {
 		return strconv.FormatInt(int64(time.Until(end)/time.Millisecond), 10)
 	})
