@@ -28,7 +28,8 @@ final class Organisation: Sendable {
 
   var pid: Int32 { running.withLock { $0.processIdentifier } }
 
-  /// Creates a node in `directory` and waits until it serves. `environment` replaces keys of its configuration.
+  /// Creates a node in `directory` and waits until it serves. `environment` replaces keys of its
+  /// configuration.
   init(
     _ name: String, binary: String, directory: String, environment: [String: String] = [:]
   ) async throws {

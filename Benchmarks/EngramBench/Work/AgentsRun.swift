@@ -4,8 +4,8 @@ import Foundation
 import NIOCore
 import NIOPosix
 
-/// Many agents, each with its own device and connection, that all do something: in every round each one sends a
-/// heartbeat, which is a message to the next agent, takes the one that comes to it, and settles it with its
+/// Many agents, each with its own device and connection, that all do something: in every round each one sends
+/// a heartbeat, which is a message to the next agent, takes the one that comes to it, and settles it with its
 /// receipt, which goes back to whose heartbeat it was.
 struct AgentsRun {
   let options: BenchOptions

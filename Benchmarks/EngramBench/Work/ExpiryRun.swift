@@ -2,8 +2,8 @@ import EngramCore
 import EngramWire
 import NIOCore
 
-/// What a hundred thousand messages that run out in the same millisecond do to others: live traffic between two
-/// other clients of the node at a constant rate, its latency before, during and after.
+/// What a hundred thousand messages that run out in the same millisecond do to others: live traffic between
+/// two other clients of the node at a constant rate, its latency before, during and after.
 struct ExpiryRun {
   /// Fresh: its devices are the sender and the recipient of what expires.
   let stage: Stage

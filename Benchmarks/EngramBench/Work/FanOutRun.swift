@@ -4,10 +4,10 @@ import Foundation
 import NIOCore
 import Synchronization
 
-/// Publications for many: subscribers of one topic, half of them on the topic's node and half on another. Before
-/// each publication the members are asked for, as a client does; then one envelope for each node carries a wrap
-/// for every subscriber there. Each subscriber leases its copy and acknowledges it with its receipt, and all
-/// receipts go back to the publisher.
+/// Publications for many: subscribers of one topic, half of them on the topic's node and half on another.
+/// Before each publication the members are asked for, as a client does; then one envelope for each node
+/// carries a wrap for every subscriber there. Each subscriber leases its copy and acknowledges it with its
+/// receipt, and all receipts go back to the publisher.
 struct FanOutRun {
   let options: BenchOptions
   let loop: any EventLoop

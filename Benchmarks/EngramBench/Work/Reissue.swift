@@ -5,9 +5,9 @@ import EngramSealing
 import NIOCore
 import Synchronization
 
-/// One message sealed once and issued under many numbers: number, and with it header and signature, differ from
-/// copy to copy, wraps and body do not. No recipient could open a copy, and a node, which sees neither, does
-/// the same work for each: a million of them cost a signature each instead of a whole sealing.
+/// One message sealed once and issued under many numbers: number, and with it header and signature, differ
+/// from copy to copy, wraps and body do not. No recipient could open a copy, and a node, which sees neither,
+/// does the same work for each: a million of them cost a signature each instead of a whole sealing.
 struct Reissue: Sendable {
   private let template: [UInt8]
   private let header: Range<Int>

@@ -121,8 +121,8 @@ final class StopSign: Sendable {
   func set() { value.store(true, ordering: .releasing) }
 }
 
-/// Calls `body` with 0, 1, … at a constant rate from `startNs` on, from a thread of its own, whatever becomes of
-/// the calls.
+/// Calls `body` with 0, 1, … at a constant rate from `startNs` on, from a thread of its own, whatever becomes
+/// of the calls.
 /// - Returns: how many calls were made before `stop` was set.
 func pace(
   _ count: Int, startNs: UInt64, intervalNs: UInt64, stop: StopSign = StopSign(),

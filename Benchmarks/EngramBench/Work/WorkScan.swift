@@ -23,7 +23,8 @@ enum ReceiptScan {
   /// Role and message number of each receipt in one item; false when it ends in the middle of a field.
   static func each(in payload: UnsafeRawBufferPointer, _ body: (_ role: UInt8, _ number: Int) -> Void) -> Bool
   {
-    // lp(receipt): length 4 | lp(R): length 4 | role 4 + 1 | issuer | key | envelope | sender | kid | id 4 + 16
+    // lp(receipt): length 4 | lp(R): length 4 | role 4 + 1 | issuer | key | envelope | sender | kid | id 4 +
+    // 16
     var at = 0
     while at < payload.count {
       guard at + 13 <= payload.count else { return false }

@@ -23,9 +23,9 @@ struct WorkCounters: Sendable {
 }
 
 /// Senders and consumers of one run, and what happened to each message by its number: sends frames that were
-/// made beforehand, settles each leased message with a receipt that was signed beforehand, and judges what the
-/// node does: nothing twice, nothing out of order, nothing malformed. Lives on one event loop, which is its
-/// only synchronisation.
+/// made beforehand, settles each leased message with a receipt that was signed beforehand, and judges what
+/// the node does: nothing twice, nothing out of order, nothing malformed. Lives on one event loop, which is
+/// its only synchronisation.
 final class WorkTraffic {
   enum Release: Sendable {
     case acceptance
@@ -96,8 +96,8 @@ final class WorkTraffic {
 
   // MARK: - Connections
 
-  /// - Parameter takesReceipts: whether it has its device's receipts pushed and acknowledges them. Every connection
-  ///   of a device would get the same ones, so one takes them for all.
+  /// - Parameter takesReceipts: whether it has its device's receipts pushed and acknowledges them. Every
+  ///   connection of a device would get the same ones, so one takes them for all.
   func add(sender: WebSocketConnection, takesReceipts: Bool) {
     senders.append(sender)
     senderCredit.append(0)
