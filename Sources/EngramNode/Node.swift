@@ -31,7 +31,7 @@ package final class Node: Sendable {
   let presence = PresenceBook()
   let startedMs: UInt64
   private let store: Store
-  private let sweeper: Sweeper
+  let sweeper: Sweeper
   private let ticker: QueueTicker
   /// The jump of the machine's clock that was last spoken of.
   let spokenJumpMs = Mutex<Int64?>(nil)
