@@ -14,7 +14,7 @@ struct EngramBench: AsyncParsableCommand {
       and prints medians with the extremes of all runs as Markdown tables. The sender's envelopes are \
       sealed before the clock runs, except in end-to-end.
 
-        engram-bench                                  every scenario, about twelve minutes
+        engram-bench                                  every scenario, about fifteen minutes
         engram-bench one-node two-nodes --runs 5
         engram-bench latency --rate 100 --rate 2000
         engram-bench --json now.json --peers peers.jsonl

@@ -58,6 +58,10 @@ var (
 func main() {
 	log.SetFlags(0)
 	flag.Parse()
+	if *mode == "drop" {
+		drop()
+		return
+	}
 	if *mode != "" {
 		report(runMode())
 		return

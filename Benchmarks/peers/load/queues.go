@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	mode      = flag.String("mode", "", "consumers, depth, ready, expiry or topic; empty: throughput")
+	mode      = flag.String("mode", "", "consumers, depth, ready, drop, expiry or topic; empty: throughput")
 	consumers = flag.Int("consumers", 1, "consumers of one queue, or queues of the topic")
 	depth     = flag.Int("depth", 10000, "messages that wait, or that expire")
 	began     = flag.Int64("began", 0, "ready: when the broker was started, in ns since 1970")
@@ -38,6 +38,12 @@ func runMode() figures {
 	}
 	log.Fatal("load: unknown mode ", *mode)
 	return nil
+}
+
+// drop deletes a queue that the next run should not carry along.
+func drop() {
+	_, err := channelOf(dial(*publishTo)).QueueDelete(*queue, false, false, false)
+	must(err)
 }
 
 // usage is what the broker and this program spent while body ran.
