@@ -61,6 +61,17 @@ struct Device: Sendable {
       request, from: address, for: [SealRecipient(recipient.prekey, chain: chain)], device: key)
   }
 
+  /// Seals `body` for several devices as message 0, to be issued under other numbers.
+  func seal(_ body: [UInt8], _ terms: Reissue.Terms, to recipients: [Device]) throws -> SealedEnvelope {
+    let now = wallClockMs()
+    var request = SealRequest(
+      messageID: MessageIndex.messageID(0), thread: MessageIndex.thread, type: terms.type, createdMs: now,
+      expiresMs: now + terms.ttlMs, contentType: "application/octet-stream", body: body)
+    (request.priority, request.topic) = (terms.priority, terms.topic)
+    return try EngramSealing.seal(
+      request, from: address, for: recipients.map { SealRecipient($0.prekey, chain: .first) }, device: key)
+  }
+
   /// This device's signed word that it took the message `envelope` of `sender`.
   func processed(_ envelope: EnvelopeID, message: MessageID, from sender: Device) -> [UInt8] {
     let body = ReceiptBody(

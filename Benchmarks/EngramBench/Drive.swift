@@ -127,11 +127,6 @@ struct Drive {
     return figures
   }
 
-  private func sleep(untilNs: UInt64) async throws {
-    let now = monotonicNs()
-    if untilNs > now { try await Task.sleep(for: .nanoseconds(Int64(untilNs - now))) }
-  }
-
   // MARK: - Parts
 
   private func begin(_ plan: Traffic.Plan, connections: Int) async throws -> Running {

@@ -14,7 +14,7 @@ struct EngramBench: AsyncParsableCommand {
       and prints medians with the extremes of all runs as Markdown tables. The sender's envelopes are \
       sealed before the clock runs, except in end-to-end.
 
-        engram-bench                                  every scenario, about five minutes
+        engram-bench                                  every scenario, about fifteen minutes
         engram-bench one-node two-nodes --runs 5
         engram-bench latency --rate 100 --rate 2000
         engram-bench --json now.json --peers peers.jsonl
@@ -37,6 +37,11 @@ struct EngramBench: AsyncParsableCommand {
   @Option(help: "Rates of the latency runs in msg/s, instead of 100 and half of the measured peak.")
   var rate: [Double] = []
   @Flag(help: "The recipient acknowledges in the latency runs too.") var acknowledge = false
+  @Option(help: "Consumers of one mailbox, instead of 1, 10 and 50.") var consumers: [Int] = []
+  @Option(help: "Messages that wait in the depth runs, instead of 10000 and 100000.") var depth: [Int] = []
+  @Option(help: "Messages that expire in the same millisecond.") var expiring = 100_000
+  @Option(help: "Subscribers of the topic, half of them on each node.") var subscribers = 100
+  @Option(help: "Agents that are connected and active.") var agents = 1_000
   @Option(help: "Idle connections.") var idleConnections = 1_000
   @Option(help: "Seconds from the last connection to the sample of memory.") var idleSettle = 3.0
 
@@ -119,6 +124,12 @@ enum Scenario: String, CaseIterable, ExpressibleByArgument {
   case sdk
   case latency
   case idle
+  case consumers
+  case notification
+  case agents
+  case depth
+  case expiry
+  case topics
 }
 
 private func raiseDescriptorLimit() {

@@ -5,10 +5,11 @@ import NIOPosix
 
 /// Makes the runs of each scenario. Devices and sealed envelopes are kept from one scenario to the next.
 final class Laboratory {
-  private let command: EngramBench
-  private let options: BenchOptions
-  private let group: MultiThreadedEventLoopGroup
+  let command: EngramBench
+  let options: BenchOptions
+  let group: MultiThreadedEventLoopGroup
   private var pools: [String: Pool] = [:]
+  var workPool: WorkPool?
 
   init(command: EngramBench, options: BenchOptions, group: MultiThreadedEventLoopGroup) {
     (self.command, self.options, self.group) = (command, options, group)
@@ -27,6 +28,12 @@ final class Laboratory {
     case .sdk: try await [sdk(scenario)]
     case .latency: try await latency(after: earlier)
     case .idle: try await [idle(scenario)]
+    case .consumers: try await consumers()
+    case .notification: try await notification()
+    case .agents: try await [agents(scenario)]
+    case .depth: try await depths()
+    case .expiry: try await [expiry(scenario)]
+    case .topics: try await [topics(scenario)]
     }
   }
 
@@ -132,7 +139,7 @@ final class Laboratory {
 
   // MARK: - Parts
 
-  private func repeated(_ name: String, _ body: () async throws -> Figures) async throws -> [Figures] {
+  func repeated(_ name: String, _ body: () async throws -> Figures) async throws -> [Figures] {
     var runs: [Figures] = []
     for number in 1...options.runs {
       let figures = try await body()
@@ -143,11 +150,17 @@ final class Laboratory {
   }
 
   private func onStage(_ pool: Pool, _ body: (Stage) async throws -> Figures) async throws -> Figures {
-    let stage = try await Stage.set(pool.sender, pool.recipient, options: options)
+    try await onStage(pool.sender, pool.recipient, body)
+  }
+
+  func onStage<Result>(
+    _ sender: Device, _ recipient: Device, _ body: (Stage) async throws -> Result
+  ) async throws -> Result {
+    let stage = try await Stage.set(sender, recipient, options: options)
     do {
-      let figures = try await body(stage)
+      let result = try await body(stage)
       try await stage.clear(keep: options.keep)
-      return figures
+      return result
     } catch {
       // The logs stay for whoever looks into the failure.
       try? await stage.clear(keep: true)
@@ -167,10 +180,12 @@ final class Laboratory {
     return pool
   }
 
-  private func summary(_ figures: Figures) -> String {
+  func summary(_ figures: Figures) -> String {
     let shown = [
       "accepted_per_s", "delivered_per_s", "processed_per_s", "p50_ms", "p99_ms", "cpu_nodes_us_per_msg",
-      "rss_per_connection_kib", "foreign_cores",
+      "rss_per_connection_kib", "rss_active_kib", "enqueue_us_per_msg", "dequeue_us_per_msg",
+      "ready_after_kill_ms", "before_p99_ms", "during_p99_ms", "expiry_seconds", "published_per_s",
+      "foreign_cores",
     ]
     return shown.compactMap { name in
       figures[name].map { "\(name)=\(decimal($0, name.hasSuffix("per_s") ? 0 : 2))" }
@@ -178,5 +193,5 @@ final class Laboratory {
     .joined(separator: " ")
   }
 
-  private func progress(_ text: String) { FileHandle.standardError.write(Data("\(text)\n".utf8)) }
+  func progress(_ text: String) { FileHandle.standardError.write(Data("\(text)\n".utf8)) }
 }

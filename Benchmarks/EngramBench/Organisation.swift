@@ -2,6 +2,7 @@ import EngramCore
 import EngramCrypto
 import EngramWire
 import Foundation
+import Synchronization
 
 /// Why a run could not be made. Says what was asked of whom.
 struct BenchError: Error, CustomStringConvertible {
@@ -13,19 +14,25 @@ struct BenchError: Error, CustomStringConvertible {
 final class Organisation: Sendable {
   let name: String
   let nodeID: NodeID
-  let pid: Int32
   let endpoint: Endpoint
   let port: Int
   /// PEM, for clients.
   let caFile: String
   let api: HTTPClient
   private let admin: HTTPClient
-  private let process: Process
+  private let running: Mutex<Process>
+  private let config: String
+  private let environment: [String: String]
   private let binary: String
   private let directory: String
 
-  /// Creates a node in `directory` and waits until it serves.
-  init(_ name: String, binary: String, directory: String) async throws {
+  var pid: Int32 { running.withLock { $0.processIdentifier } }
+
+  /// Creates a node in `directory` and waits until it serves. `environment` replaces keys of its
+  /// configuration.
+  init(
+    _ name: String, binary: String, directory: String, environment: [String: String] = [:]
+  ) async throws {
     let port = try freePort()
     let created: InitReport = try Self.tool(
       binary, ["init", "--name", name, "--dir", directory, "--listen", "127.0.0.1:\(port)", "--json"])
@@ -36,9 +43,11 @@ final class Organisation: Sendable {
     self.port = port
     caFile = created.ca
     endpoint = .tls(host: "127.0.0.1", port: port, caFile: created.ca)
-    process = try Self.serve(binary, config: created.config, log: "\(directory)/log")
-    pid = process.processIdentifier
-    Children.add(pid)
+    config = created.config
+    self.environment = environment
+    let process = try Self.serve(binary, config: config, log: "\(directory)/log", environment)
+    Children.add(process.processIdentifier)
+    running = Mutex(process)
     var limits = WireLimits()
     limits.connectionsMax = 16
     api = try HTTPClient(endpoint: endpoint, limits: limits)
@@ -52,12 +61,48 @@ final class Organisation: Sendable {
   func stop(keep: Bool) async throws {
     await api.close()
     await admin.close()
-    process.terminate()
-    let deadline = monotonicNs() + 20_000_000_000
-    while process.isRunning, monotonicNs() < deadline { try await Task.sleep(for: .milliseconds(20)) }
-    if process.isRunning { kill(pid, SIGKILL) }
-    Children.remove(pid)
+    try await end(SIGTERM)
     if !keep { try FileManager.default.removeItem(atPath: directory) }
+  }
+
+  private func end(_ signal: Int32) async throws {
+    let pid = self.pid
+    kill(pid, signal)
+    let deadline = monotonicNs() + 20_000_000_000
+    while running.withLock({ $0.isRunning }) {
+      if monotonicNs() > deadline { kill(pid, SIGKILL) }
+      try await Task.sleep(for: .milliseconds(20))
+    }
+    Children.remove(pid)
+  }
+
+  /// Ends the process with `signal` and starts it anew on the same directory.
+  /// - Returns: ms from the start of the process to the first `readyz` that says 200.
+  func restart(_ signal: Int32) async throws -> Double {
+    try await end(signal)
+    let began = monotonicNs()
+    let process = try Self.serve(binary, config: config, log: "\(directory)/log", environment)
+    Children.add(process.processIdentifier)
+    running.withLock { $0 = process }
+    let deadline = began + 300_000_000_000
+    while true {
+      let status = try? await api.send(WireRequest("GET", "/readyz")).status
+      if status == 200 { return Double(monotonicNs() - began) / 1e6 }
+      guard monotonicNs() < deadline, process.isRunning else {
+        throw BenchError("\(name) did not become ready again, see \(directory)/log")
+      }
+      try await Task.sleep(for: .milliseconds(2))
+    }
+  }
+
+  /// Bytes of everything below the node's directory.
+  var diskBytes: Int {
+    let files = FileManager.default.enumerator(atPath: directory)
+    return files?.reduce(0) { sum, file in
+      let path = "\(directory)/\(file)"
+      let attributes = try? FileManager.default.attributesOfItem(atPath: path)
+      return sum + (attributes?[.size] as? Int ?? 0)
+    } ?? 0
   }
 
   // MARK: - Administration
@@ -152,13 +197,51 @@ final class Organisation: Sendable {
     return try JSONDecoder().decode(Answer.self, from: Data(response.body)).session
   }
 
+  /// What waits for a device: ready, held and leased.
+  struct Queue: Decodable {
+    var waiting: Int
+    var held: Int
+    var leased: Int
+  }
+
+  func queue(of device: Device, _ session: String) async throws -> Queue {
+    let body = try await request("GET", "agents/\(device.address.text)/queue", session)
+    return try JSONDecoder().decode(Queue.self, from: Data(body))
+  }
+
+  /// One request of a client, which has to succeed.
+  @discardableResult
+  func request(_ method: String, _ path: String, _ session: String) async throws -> [UInt8] {
+    let headers = [WireHeader("authorization", "Bearer \(session)")]
+    let response = try await api.send(WireRequest(method, "/api/v1/\(path)", headers: headers))
+    guard (200..<300).contains(response.status) else {
+      throw BenchError("\(name) answered \(response.status) to \(method) \(path): \(text(response.body))")
+    }
+    return response.body
+  }
+
+  /// The value of a metric without labels.
+  func metric(_ name: String) async throws -> Double {
+    let response = try await api.send(WireRequest("GET", "/metrics"))
+    let lines = String(decoding: response.body, as: UTF8.self).split(separator: "\n")
+    guard response.status == 200,
+      let value = lines.first(where: { $0.hasPrefix("\(name) ") })?.split(separator: " ").last
+    else { throw BenchError("\(self.name) has no metric \(name)") }
+    return Double(value) ?? .nan
+  }
+
   // MARK: - Processes
 
-  private static func serve(_ binary: String, config: String, log: String) throws -> Process {
-    guard FileManager.default.createFile(atPath: log, contents: nil),
+  private static func serve(
+    _ binary: String, config: String, log: String, _ environment: [String: String]
+  ) throws -> Process {
+    let isThere = FileManager.default.fileExists(atPath: log)
+    guard isThere || FileManager.default.createFile(atPath: log, contents: nil),
       let file = FileHandle(forWritingAtPath: log)
     else { throw BenchError("\(log) cannot be written") }
+    try file.seekToEnd()
     let process = Process()
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     process.executableURL = URL(fileURLWithPath: binary)
     process.arguments = ["serve", "--config", config]
     process.standardInput = FileHandle.nullDevice

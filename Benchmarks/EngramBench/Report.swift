@@ -46,54 +46,17 @@ struct Report: Encodable {
   }
 
   var markdown: String {
-    let isPrimitives = { (result: ScenarioResult) in result.medians["ed25519_verify_us"] != nil }
-    let throughput = (results + peers).filter {
-      $0.medians["rss_per_connection_kib"] == nil && !isPrimitives($0)
+    var parts = (results + peers).filter { $0.medians["ed25519_verify_us"] != nil }.map(primitives)
+    for table in ReportTable.all {
+      let rows = (results + peers).filter { ReportTable.of($0.medians)?.title == table.title }
+      if !rows.isEmpty { parts.append("\(table.title)\n\n\(self.table(table.columns, rows))") }
     }
-    var parts = results.filter(isPrimitives).map(primitives)
-    if !throughput.isEmpty { parts.append(table(Self.columns, throughput)) }
-    let idle = results.filter { $0.medians["rss_per_connection_kib"] != nil }
-    if !idle.isEmpty { parts.append(table(Self.idleColumns, idle)) }
     if !ratios.isEmpty { parts.append(ratios.joined(separator: "\n")) }
     return parts.map { "\n\($0)\n" }.joined()
   }
 
-  // MARK: - Tables
-
-  private struct Column {
-    let title: String
-    let figure: String
-    let digits: Int
-  }
-
-  private static let columns = [
-    Column(title: "accepted/s", figure: "accepted_per_s", digits: 0),
-    Column(title: "delivered/s", figure: "delivered_per_s", digits: 0),
-    Column(title: "device receipts/s", figure: "processed_per_s", digits: 0),
-    Column(title: "p50 ms", figure: "p50_ms", digits: 2),
-    Column(title: "p99 ms", figure: "p99_ms", digits: 2),
-    Column(title: "CPU µs/msg, nodes", figure: "cpu_nodes_us_per_msg", digits: 1),
-    Column(title: "origin", figure: "cpu_origin_us_per_msg", digits: 1),
-    Column(title: "destination", figure: "cpu_destination_us_per_msg", digits: 1),
-    Column(title: "RSS MiB", figure: "rss_node_mib", digits: 0),
-    Column(title: "RSS origin", figure: "rss_origin_mib", digits: 0),
-    Column(title: "RSS destination", figure: "rss_destination_mib", digits: 0),
-    Column(title: "generator cores", figure: "generator_cores", digits: 2),
-    Column(title: "foreign cores", figure: "foreign_cores", digits: 2),
-    Column(title: "load", figure: "load_1min", digits: 1),
-  ]
-
-  private static let idleColumns = [
-    Column(title: "KiB per connection", figure: "rss_per_connection_kib", digits: 1),
-    Column(title: "RSS MiB before", figure: "rss_before_mib", digits: 1),
-    Column(title: "after", figure: "rss_node_mib", digits: 1),
-    Column(title: "CPU µs to connect", figure: "cpu_connect_us", digits: 0),
-    Column(title: "CPU % while idle", figure: "cpu_idle_percent", digits: 2),
-    Column(title: "load", figure: "load_1min", digits: 1),
-  ]
-
   /// Columns that no row fills are left out.
-  private func table(_ columns: [Column], _ rows: [ScenarioResult]) -> String {
+  private func table(_ columns: [ReportTable.Column], _ rows: [ScenarioResult]) -> String {
     let shown = columns.filter { column in rows.contains { !$0.text(column.figure, digits: 0).isEmpty } }
     let header = "| run | parameters | n | " + shown.map(\.title).joined(separator: " | ") + " |"
     let rule = "|---|---|---|" + String(repeating: "---|", count: shown.count)
@@ -114,6 +77,10 @@ struct Report: Encodable {
 
   private static let pairs = [
     ("one-node", "rabbitmq-quorum", "accepted_per_s"), ("two-nodes", "rabbitmq-shovel", "delivered_per_s"),
+    ("1 consumer", "rabbitmq 1 consumer", "processed_per_s"),
+    ("10 consumers", "rabbitmq 10 consumers", "processed_per_s"),
+    ("50 consumers", "rabbitmq 50 consumers", "processed_per_s"),
+    ("topic, 100 subscribers, two nodes", "rabbitmq topic, 100 queues", "delivered_per_s"),
   ]
 
   private var ratios: [String] {

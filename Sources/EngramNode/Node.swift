@@ -34,7 +34,7 @@ package final class Node: Sendable {
   /// Something of a revoked device is still in somebody's hands: it is looked at again.
   let revokedLeft = Flag()
   private let store: Store
-  private let sweeper: Sweeper
+  let sweeper: Sweeper
   private let ticker: QueueTicker
   /// The jump of the machine's clock that was last spoken of.
   let spokenJumpMs = Mutex<Int64?>(nil)

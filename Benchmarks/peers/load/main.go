@@ -58,6 +58,14 @@ var (
 func main() {
 	log.SetFlags(0)
 	flag.Parse()
+	if *mode == "drop" {
+		drop()
+		return
+	}
+	if *mode != "" {
+		report(runMode())
+		return
+	}
 	room = make([]chan struct{}, *publishers)
 	for i := range room {
 		room[i] = make(chan struct{}, *window / *publishers)
@@ -87,13 +95,8 @@ func must(err error) {
 
 // dial waits for a broker that is still starting.
 func dial(address string) *amqp.Connection {
-	pem, err := os.ReadFile(*authority)
-	must(err)
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(pem)
-	config := &tls.Config{RootCAs: pool, ServerName: "localhost", MinVersion: tls.VersionTLS13}
 	for attempt := 0; ; attempt++ {
-		connection, err := amqp.DialTLS("amqps://guest:guest@"+address+"/", config)
+		connection, err := tryDial(address)
 		if err == nil {
 			return connection
 		}
@@ -102,6 +105,15 @@ func dial(address string) *amqp.Connection {
 		}
 		time.Sleep(500 * time.Millisecond)
 	}
+}
+
+func tryDial(address string) (*amqp.Connection, error) {
+	pem, err := os.ReadFile(*authority)
+	must(err)
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem)
+	config := &tls.Config{RootCAs: pool, ServerName: "localhost", MinVersion: tls.VersionTLS13}
+	return amqp.DialTLS("amqps://guest:guest@"+address+"/", config)
 }
 
 // declareAt makes the queue unless it is there; messages that an earlier run left in it are thrown away.
