@@ -7,7 +7,7 @@ struct DeviceCommand: AsyncParsableCommand {
     commandName: "device",
     abstract: "Add, list and revoke the devices of this client.",
     discussion: """
-      A client is an identity key with up to 16 devices, each with keys and a home of its own. The identity
+      A client is an identity key with up to 16 devices, each with keys and a home of its own. The identity \
       key stays in the home that `engram init` made; only there devices are approved and revoked.
 
       Three steps add one:
@@ -16,7 +16,7 @@ struct DeviceCommand: AsyncParsableCommand {
         old$  engram device approve request.txt --out answer.txt
         new$  engram device accept answer.txt --home new
 
-      KEY is the identity key that `engram whoami` shows on the old device. Neither file is secret. Before you
+      KEY is the identity key that `engram whoami` shows on the old device. Neither file is secret. Before \
       approve, compare the code that both sides show: it is what keeps somebody else's device out.
       """,
     subcommands: [
@@ -30,7 +30,7 @@ struct DeviceRequestCommand: AsyncParsableCommand {
     commandName: "request",
     abstract: "In a new home: make a device's keys, and a request to be one of a client's.",
     discussion: """
-      The keys never leave this home, and the identity key never comes here. Run again, it prints the same
+      The keys never leave this home, and the identity key never comes here. Run again, it prints the same \
       request while that can still be answered: a day.
 
       Example:
@@ -103,7 +103,7 @@ struct DeviceApproveCommand: AsyncParsableCommand {
     commandName: "approve",
     abstract: "Where the identity key is: make a device of this client out of a request.",
     discussion: """
-      Shows whose request it is and its comparison code, and asks. Say yes only if the new device shows the
+      Shows whose request it is and its comparison code, and asks. Say yes only if the new device shows the \
       same code: whoever you approve can read what is sent to this client from then on, and speak for it.
 
       Example:
@@ -145,8 +145,8 @@ struct DeviceAcceptCommand: AsyncParsableCommand {
     commandName: "accept",
     abstract: "In the new home: check the answer, and go on as a device of the client.",
     discussion: """
-      The answer has to be one to this home's own request, signed by the identity key that the request named,
-      and the node has to say the same. Messages that were sealed before do not come to this device: they were
+      The answer has to be one to this home's own request, signed by the identity key that the request \
+      and the node has to say the same. Messages that were sealed before do not come to this device: they \
       sealed for others.
 
       Example:
@@ -198,7 +198,7 @@ struct DeviceRevokeCommand: AsyncParsableCommand {
     commandName: "revoke",
     abstract: "Where the identity key is: take a device out of this client for good.",
     discussion: """
-      Its node ends its sessions at once, and what waits for it ends as failed. Others stop sealing for it
+      Its node ends its sessions at once, and what waits for it ends as failed. Others stop sealing for it \
       within minutes. What it has received it keeps: change what it could know.
 
       Example:

@@ -6,8 +6,8 @@ struct QueueCommand: AsyncParsableCommand {
     commandName: "queue",
     abstract: "Show what waits for this agent at its node, or how its devices share it.",
     discussion: """
-      In mode `each`, the one that every agent begins with, each of its devices has its own copy of every
-      message. In mode `one` they share a queue: each message goes to one of them. What waits is taken along
+      In mode `each`, the one that every agent begins with, each of its devices has its own copy of every \
+      message. In mode `one` they share a queue: each message goes to one of them. What waits is taken along \
       when the mode changes.
 
       Examples:
@@ -22,7 +22,7 @@ struct QueueCommand: AsyncParsableCommand {
       commandName: "show",
       abstract: "How many messages wait, rest, and are being worked on.",
       discussion: """
-        waiting: ready, and with nobody. held: before its time, or resting after a failure. leased: in a
+        waiting: ready, and with nobody. held: before its time, or resting after a failure. leased: in a \
         consumer's hands. consumers: connections that take work now.
 
         Example:

@@ -7,13 +7,13 @@ struct SearchCommand: AsyncParsableCommand {
     commandName: "search",
     abstract: "Find messages that were opened or sent on this device.",
     discussion: """
-      Everything that is given has to hold; newest first. --text finds words in bodies that are text,
-      whatever their case and accents, and other forms of the same English word unless --exact is given.
+      Everything that is given has to hold; newest first. --text finds words in bodies that are text, \
+      whatever their case and accents, and other forms of the same English word unless --exact is given. \
       Words in double quotes have to stand side by side.
 
       The index on the disk holds keyed hashes, not words. What another device sent or opened is not here.
 
-      Pages: when there is more, the last line names the cursor of the next page. Messages that arrive
+      Pages: when there is more, the last line names the cursor of the next page. Messages that arrive \
       meanwhile do not shift it.
 
       Examples:
@@ -69,9 +69,9 @@ struct HistoryCommand: AsyncParsableCommand {
     commandName: "history",
     abstract: "Show how much is kept on this device, and set for how long.",
     discussion: """
-      Bodies of messages that were opened or sent here stay, encrypted under this home's key, for 90 days
-      unless --keep says otherwise; who wrote to whom, and when, for a year more, so that late replies
-      find their thread. A shorter time takes effect at once. --keep 0s erases each body as soon as its
+      Bodies of messages that were opened or sent here stay, encrypted under this home's key, for 90 days \
+      unless --keep says otherwise; who wrote to whom, and when, for a year more, so that late replies \
+      find their thread. A shorter time takes effect at once. --keep 0s erases each body as soon as its \
       message is acknowledged.
 
       Examples:

@@ -20,8 +20,8 @@ struct ImportCommand: AsyncParsableCommand {
     discussion: """
       \(layout)
 
-      Files of pending are sealed and sent, urgent first, then old first; then they move to the folder
-      imported. A file that cannot be taken is reported and left where it is. The UUID in its name is the
+      Files of pending are sealed and sent, urgent first, then old first; then they move to the folder \
+      imported. A file that cannot be taken is reported and left where it is. The UUID in its name is the \
       message id: a file that is met twice is sent once.
 
       Examples:
@@ -100,7 +100,7 @@ struct ExportCommand: AsyncParsableCommand {
     discussion: """
       \(layout)
 
-      The files hold the bodies in clear: whoever can read the folder can read the messages. It is made for
+      The files hold the bodies in clear: whoever can read the folder can read the messages. It is made for \
       its owner only. Messages that failed or were cancelled lie in expired; "state" says how they ended.
 
       Examples:
@@ -156,9 +156,9 @@ struct WatchCommand: AsyncParsableCommand {
     discussion: """
       \(layout)
 
-      A file that appears in pending is sent, and moves to delivered, processed or expired as its message
-      does. A message for this client appears in delivered, with "direction": "in"; moving its file to
-      processed acknowledges it. Write files under another name first (a leading dot), then rename them. A new
+      A file that appears in pending is sent, and moves to delivered, processed or expired as its message \
+      does. A message for this client appears in delivered, with "direction": "in"; moving its file to \
+      processed acknowledges it. Write files under another name first (a leading dot), then rename them. A \
       file is seen at once; --interval is for the node, and for file systems that do not tell of new files.
 
       Example:

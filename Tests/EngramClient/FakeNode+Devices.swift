@@ -34,11 +34,6 @@ extension FakeNode {
     }.sorted { $0.certificate.lexicographicallyPrecedes($1.certificate) }
   }
 
-  func queueSharing() -> NodeReply {
-    let sharing = state.withLock { $0.sharing }
-    return json(200, "{\"mode\":\"\(sharing.mode)\",\"changed_ms\":\(sharing.changedMs)}")
-  }
-
   /// As a node judges it.
   func addDevice(_ request: NodeRequest) -> NodeReply {
     guard let kid = kid(of: request), let session = certificate(of: kid)?.body.address else {

@@ -17,6 +17,8 @@ struct FakeWork {
   }
 
   var mode = QueueMode.each
+  /// When the mode was last changed.
+  var changedMs: UInt64 = 0
   var lastToken: UInt64 = 0
   var leases: [Key: Lease] = [:]
   var failures: [Key: UInt32] = [:]
@@ -100,14 +102,17 @@ extension FakeNode {
   }
 
   func queue(_ method: String, _ request: NodeRequest) -> NodeReply {
-    let mode = state.withLock { state in
+    let (mode, changedMs) = state.withLock { state in
       if method == "PUT" {
         state.work.mode = String(decoding: request.body, as: UTF8.self).contains("one") ? .one : .each
       }
-      return state.work.mode
+      return (state.work.mode, state.work.changedMs)
     }
     return json(
-      200, "{\"mode\":\"\(mode.name)\",\"waiting\":1,\"held\":2,\"leased\":3,\"consumers\":4}")
+      200,
+      """
+      {"mode":"\(mode.name)","changed_ms":\(changedMs),"waiting":1,"held":2,"leased":3,"consumers":4}
+      """)
   }
 
   /// A frame of settlements came over a connection.

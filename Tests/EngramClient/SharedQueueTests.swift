@@ -35,7 +35,7 @@ struct SharedQueueTests {
     let taken = try await alice.send(to: [bob.address], body: [2])
     _ = try await alice.send(to: [bob.address], body: [3])
     takeFromBob(taken)
-    world.globex.set { $0.sharing = ("one", 0) }
+    world.globex.set { $0.work.mode = .one }
     let received = try await bob.receive()
     #expect(received.map(\.body) == [[1], [3]] && received.allSatisfy { !$0.isAfterGap })
     #expect(try await bob.gaps().map(\.state) == [.shared])
@@ -60,13 +60,17 @@ struct SharedQueueTests {
     takeFromBob(try await alice.send(to: [bob.address], body: [2]))
     _ = try await alice.send(to: [bob.address], body: [3])
     // So long ago that nothing from then could still come.
-    world.globex.set { [now = world.clock.nowMs] in $0.sharing = ("each", now - Limits.ttlMsMax) }
+    world.globex.set { [now = world.clock.nowMs] in
+      ($0.work.mode, $0.work.changedMs) = (.each, now - Limits.ttlMsMax)
+    }
     #expect(try await bob.receive().map(\.isAfterGap) == [false, true])
     #expect(try await bob.gaps().map(\.state) == [.waiting])
     world.clock.advance(ms: 1)
     takeFromBob(try await alice.send(to: [bob.address], body: [4]))
     _ = try await alice.send(to: [bob.address], body: [5])
-    world.globex.set { [now = world.clock.nowMs] in $0.sharing = ("each", now - Limits.ttlMsMax + 1) }
+    world.globex.set { [now = world.clock.nowMs] in
+      ($0.work.mode, $0.work.changedMs) = (.each, now - Limits.ttlMsMax + 1)
+    }
     #expect(try await bob.receive().map(\.isAfterGap) == [false], "control: lately they shared")
     #expect(try await bob.gaps().map(\.state) == [.waiting, .shared])
   }
