@@ -24,8 +24,8 @@ extension EngramClient {
   ///   it.
   ///
   /// Everything is derived from the folders and the home's own store, so it may be stopped at any moment.
-  /// - Parameter intervalMs: how long after the last look the folders and the node are looked at again. A file
-  ///   that is put into a folder is seen at once, where the system tells us of it.
+  /// - Parameter intervalMs: how long after the last look the folders and the node are looked at again. A
+  ///   file that is put into a folder is seen at once, where the system tells us of it.
   /// - Throws: `EngramError` when the folder cannot be used.
   public func watchSpool(
     _ path: String, intervalMs: Int = 1_000, report: @escaping @Sendable (SpoolEvent) -> Void
