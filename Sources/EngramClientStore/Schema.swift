@@ -14,6 +14,9 @@ enum Schema {
     migrator.registerMigration("topics") { db in
       try db.execute(sql: topics)
     }
+    migrator.registerMigration("schedules") { db in
+      try db.execute(sql: schedules)
+    }
     return migrator
   }
 
