@@ -27,6 +27,10 @@ enum ClientLimits {
   static let maintenanceSeconds = 600
   /// Members of a topic, or clients of a node, that one message is sealed for; each costs a look-up.
   static let addressesMax = 100_000
+  /// Templates of one organisation, each of at most 320 KiB, that are listed at once.
+  static let templatesMax = 10_000
+  /// Between two looks at what is to be repeated: how late a schedule may be that was added a moment ago.
+  static let scheduleLookMsMax: UInt64 = 5_000
   /// Entries of one page of a listing.
   static let pageMax = 200
   /// Messages of one thread that are put in order at once.

@@ -41,7 +41,7 @@ extension NodeAPI {
       }
       let subscriptions: [Row]
     }
-    let list: List = try await json("/api/v1/topics/subscriptions")
+    let list: List = try await json(NodeRequest("GET", "/api/v1/topics/subscriptions"))
     return try list.subscriptions.map { (try TopicAddress($0.topic), $0.sinceMs) }
   }
 
@@ -51,7 +51,7 @@ extension NodeAPI {
       let members: [String]
       let more: Bool
     }
-    return try await everyPage(Self.path(topic, "members")) { (page: Page) in
+    return try await everyPage(Self.path(topic, "members"), by: \.text) { (page: Page) in
       (try page.members.map { try Address($0) }, page.more)
     }
   }
@@ -62,7 +62,7 @@ extension NodeAPI {
       let agents: [String]
       let more: Bool
     }
-    return try await everyPage("/api/v1/agents") { (page: Page) in
+    return try await everyPage("/api/v1/agents", by: \.text) { (page: Page) in
       (try page.agents.map { try Address($0) }, page.more)
     }
   }
@@ -73,16 +73,14 @@ extension NodeAPI {
       let agents: [AgentReport]
       let more: Bool
     }
-    var reports: [AgentReport] = []
-    _ = try await everyPage("/api/v1/agents/active") { (page: Page) in
-      reports += page.agents
-      return (try page.agents.map { try Address($0.address) }, page.more)
+    return try await everyPage("/api/v1/agents/active", by: \.address) { (page: Page) in
+      for report in page.agents { _ = try Address(report.address) }
+      return (page.agents, page.more)
     }
-    return reports
   }
 
   func agentStatus(_ address: Address) async throws -> AgentReport {
-    try await json("/api/v1/agents/\(address.text)/status")
+    try await json(NodeRequest("GET", "/api/v1/agents/\(address.text)/status"))
   }
 
   func putStatus(_ state: AgentState, note: String) async throws {
@@ -94,31 +92,5 @@ extension NodeAPI {
   private static func path(_ topic: TopicAddress, _ suffix: String) -> String {
     let text = topic.text.replacing("*", with: "%2A").replacing(">", with: "%3E")
     return "/api/v1/topics/\(text)/\(suffix)"
-  }
-
-  private func json<T: Decodable>(_ path: String) async throws -> T {
-    let reply = try await authorised(NodeRequest("GET", path), expecting: [200])
-    guard let value = try? JSONDecoder().decode(T.self, from: Data(reply.body)) else {
-      throw EngramError(.untrusted, .malformed)
-    }
-    return value
-  }
-
-  /// Follows a list by address to its end. The node may lie: a page that does not go on, and a list without
-  /// an end, are refused.
-  private func everyPage<Page: Decodable>(
-    _ path: String, _ read: (Page) throws -> ([Address], more: Bool)
-  ) async throws -> [Address] {
-    var found: [Address] = []
-    while true {
-      let query = found.last.map { "?after=\($0.text)" } ?? ""
-      let (addresses, more) = try read(try await json(path + query))
-      for address in addresses {
-        guard found.last.map({ $0 < address }) ?? true else { throw EngramError(.untrusted, .nonCanonical) }
-        found.append(address)
-      }
-      guard more, !addresses.isEmpty else { return found }
-      guard found.count < ClientLimits.addressesMax else { throw EngramError(.refused, .tooLarge) }
-    }
   }
 }

@@ -144,6 +144,43 @@ actor NodeAPI {
     throw EngramError(refusal: .tokenInvalid)
   }
 
+  // MARK: JSON
+
+  /// What the node answers, which has to have the shape that the protocol gives it.
+  func json<T: Decodable>(_ request: NodeRequest, expecting status: Int = 200) async throws -> T {
+    let reply = try await authorised(request, expecting: [status])
+    guard let value = try? JSONDecoder().decode(T.self, from: Data(reply.body)) else {
+      throw EngramError(.untrusted, .malformed)
+    }
+    return value
+  }
+
+  /// Follows a list to its end. The node may lie: a page that does not go on, and a list without an end, are
+  /// refused.
+  /// - Parameters:
+  ///   - key: what the list is in ascending order of, and what the next page begins after.
+  ///   - read: takes a page apart.
+  func everyPage<Page: Decodable, Row>(
+    _ path: String, by key: (Row) -> String, max: Int = ClientLimits.addressesMax,
+    _ read: (Page) throws -> ([Row], more: Bool)
+  ) async throws -> [Row] {
+    var found: [Row] = []
+    while true {
+      let last = found.last.map(key)
+      let query = last.map { "?after=\($0)" } ?? ""
+      let (rows, more) = try read(try await json(NodeRequest("GET", path + query)))
+      for row in rows {
+        // Names and addresses are ASCII: the order of their bytes.
+        guard found.last.map({ key($0) < key(row) }) ?? true else {
+          throw EngramError(.untrusted, .nonCanonical)
+        }
+        found.append(row)
+      }
+      guard more, !rows.isEmpty else { return found }
+      guard found.count < max else { throw EngramError(.refused, .tooLarge) }
+    }
+  }
+
   func path(_ suffix: String) -> String { "/api/v1/agents/\(address.text)/\(suffix)" }
 
   private func outcomes(_ request: NodeRequest, count: Int) async throws -> [ItemOutcome] {

@@ -66,4 +66,6 @@ package enum ClientStoreLimits {
   package static let queuedMax = 10_000
   /// Topics whose last value is kept; as many as a node lets one client register.
   static let retainedMax = 1_000
+  /// Messages that repeat: all of their plans are read every few seconds while they run.
+  static let schedulesMax = 1_000
 }

@@ -20,6 +20,9 @@ enum Schema {
     migrator.registerMigration("devices") { db in
       try db.execute(sql: devices)
     }
+    migrator.registerMigration("schedules") { db in
+      try db.execute(sql: schedules)
+    }
     return migrator
   }
 

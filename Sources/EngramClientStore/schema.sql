@@ -183,6 +183,16 @@ CREATE TABLE retained_served (
   address TEXT NOT NULL,
   PRIMARY KEY (topic, address)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE schedule (
+  row INTEGER PRIMARY KEY,
+  id BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
+  plan BLOB NOT NULL,
+  content BLOB NOT NULL,
+  created_ms INTEGER NOT NULL,
+  through_ms INTEGER NOT NULL,
+  sent_ms INTEGER,
+  code INTEGER NOT NULL DEFAULT 0
+) STRICT;
 CREATE TABLE stub_exchange (
   kid BLOB PRIMARY KEY CHECK (length(kid) = 16),
   address TEXT NOT NULL,

@@ -8,7 +8,7 @@ struct CommonOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "The folder with this client's keys and messages (default: $ENGRAM_HOME, or ~/.engram).",
-      valueName: "dir"))
+      valueName: "dir"), completion: .directory)
   var home: String?
 
   @Flag(help: "Print JSON, one object per line, instead of text.")
@@ -17,7 +17,7 @@ struct CommonOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "File whose first line is the passphrase (default: $ENGRAM_PASSPHRASE_FILE, or ask).", valueName: "file"
-    ))
+    ), completion: .file())
   var passphraseFile: String?
 
   /// Without a slash at its end.

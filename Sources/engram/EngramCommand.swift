@@ -35,7 +35,8 @@ struct EngramCommand: AsyncParsableCommand {
     version: engramVersion,
     subcommands: [
       InitCommand.self, SendCommand.self, ReplyCommand.self, InboxCommand.self, ThreadCommand.self,
-      SearchCommand.self, HistoryCommand.self, OutboxCommand.self, StatusCommand.self, CancelCommand.self,
+      SearchCommand.self, HistoryCommand.self, ScheduleCommand.self, OutboxCommand.self, StatusCommand.self,
+      CancelCommand.self,
       ReceiptsCommand.self, VerifyCommand.self, TopicCommand.self, AgentsCommand.self, HeartbeatCommand.self,
       WorkCommand.self, QueueCommand.self, GapsCommand.self, TemplateCommand.self, ImportCommand.self,
       ExportCommand.self, WatchCommand.self, TrustCommand.self, DirectoryCommand.self, AlarmsCommand.self,

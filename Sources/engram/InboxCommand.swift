@@ -33,7 +33,9 @@ struct InboxCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("Without --follow: how long to wait when there are none.", valueName: "time"))
   var wait = TimeSpan(seconds: 0)
 
-  @Option(help: ArgumentHelp("Write bodies into this folder instead of showing them.", valueName: "dir"))
+  @Option(
+    help: ArgumentHelp("Write bodies into this folder instead of showing them.", valueName: "dir"),
+    completion: .directory)
   var out: String?
 
   @OptionGroup var common: CommonOptions

@@ -19,7 +19,8 @@ struct InitCommand: AsyncParsableCommand {
   var node: String
 
   @Option(
-    help: ArgumentHelp("PEM file of the certificate authority that vouches for the node.", valueName: "file"))
+    help: ArgumentHelp("PEM file of the certificate authority that vouches for the node.", valueName: "file"),
+    completion: .file())
   var ca: String
 
   @Option(

@@ -29,7 +29,7 @@ struct ImportCommand: AsyncParsableCommand {
         engram import spool --keep --json
       """)
 
-  @Argument(help: ArgumentHelp("The folder that holds pending.", valueName: "dir"))
+  @Argument(help: ArgumentHelp("The folder that holds pending.", valueName: "dir"), completion: .directory)
   var folder: String
 
   @Flag(help: "Only say what would be sent and what would be left.")
@@ -109,7 +109,8 @@ struct ExportCommand: AsyncParsableCommand {
         engram export spool --state processed --label project=apollo --until 7d
       """)
 
-  @Argument(help: ArgumentHelp("The folder; made if it is missing.", valueName: "dir"))
+  @Argument(
+    help: ArgumentHelp("The folder; made if it is missing.", valueName: "dir"), completion: .directory)
   var folder: String
 
   @OptionGroup var filter: HistoryFilterOptions
@@ -165,7 +166,8 @@ struct WatchCommand: AsyncParsableCommand {
         engram watch spool --json
       """)
 
-  @Argument(help: ArgumentHelp("The folder; made if it is missing.", valueName: "dir"))
+  @Argument(
+    help: ArgumentHelp("The folder; made if it is missing.", valueName: "dir"), completion: .directory)
   var folder: String
 
   @Option(

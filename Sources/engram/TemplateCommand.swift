@@ -32,7 +32,7 @@ struct TemplateCommand: AsyncParsableCommand {
           engram template put review.json
         """)
 
-    @Argument(help: ArgumentHelp("The template's JSON document.", valueName: "file"))
+    @Argument(help: ArgumentHelp("The template's JSON document.", valueName: "file"), completion: .file())
     var file: String
 
     @OptionGroup var common: CommonOptions

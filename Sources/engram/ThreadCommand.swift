@@ -1,5 +1,6 @@
 internal import ArgumentParser
 internal import EngramClient
+internal import EngramCore
 internal import Foundation
 
 struct ThreadCommand: ParsableCommand {
@@ -104,7 +105,9 @@ struct ReplyCommand: AsyncParsableCommand {
   @Flag(help: "Answer to the sender and all recipients.")
   var all = false
 
-  @Option(help: ArgumentHelp("Another type than the one that answers the message's.", valueName: "type"))
+  @Option(
+    help: ArgumentHelp("Another type than the one that answers the message's.", valueName: "type"),
+    completion: .list(MessageType.allCases.map(\.name)))
   var type: String?
 
   @Option(

@@ -80,6 +80,69 @@ struct CommandLineTests {
   }
 
   @Test(
+    "help on schedules teaches by example", arguments: ["add", "list", "remove", "run"])
+  func scheduleHelp(_ command: String) throws {
+    let all = try engram(["schedule", "--help"])
+    #expect(all.status == 0 && all.out.contains("  \(command) ") && all.out.contains("--cron"))
+    let one = try engram(["schedule", command, "--help"])
+    #expect(one.status == 0 && one.out.contains("engram schedule \(command)") && one.out.contains("Example"))
+  }
+
+  /// The program's own description of itself: every command that there is, those to come included.
+  private struct Described: Decodable {
+    struct Word: Decodable { let name: String }
+    struct Argument: Decodable {
+      let kind: String
+      let abstract: String?
+      let valueName: String?
+      let names: [Word]?
+      let completionKind: [String: Ignored]?
+      var label: String { names?.first?.name ?? valueName ?? "?" }
+      /// A file or a folder, by what its help calls it.
+      var isPath: Bool { kind != "flag" && ["dir", "file"].contains(valueName ?? "") }
+    }
+    struct Ignored: Decodable { init(from decoder: any Decoder) {} }
+    let commandName: String
+    let abstract: String?
+    let discussion: String?
+    let subcommands: [Described]?
+    let arguments: [Argument]?
+
+    /// Commands that do something, with the words that lead to them.
+    func leaves(_ path: [String] = []) -> [(path: String, command: Described)] {
+      let inner = (subcommands ?? []).filter { $0.commandName != "help" }
+      let path = path + [commandName]
+      return inner.isEmpty ? [(path.joined(separator: " "), self)] : inner.flatMap { $0.leaves(path) }
+    }
+  }
+
+  @Test(
+    "every command explains itself and all of its options, has an example, --json and --home, and completes")
+  func allCommands() throws {
+    struct Top: Decodable { let command: Described }
+    let described = try engram(["--experimental-dump-help"])
+    let top = try JSONDecoder().decode(Top.self, from: Data(described.out.utf8))
+    let leaves = top.command.leaves()
+    #expect(leaves.count > 30 && leaves.contains { $0.path == "engram schedule add" }, "the control")
+    for (path, command) in leaves {
+      #expect(command.abstract?.hasSuffix(".") == true, "\(path)")
+      #expect(command.discussion?.contains("\(path)") == true, "\(path) has no example")
+      let arguments = command.arguments ?? []
+      for option in ["json", "home", "passphrase-file"] {
+        #expect(arguments.contains { $0.label == option }, "\(path) --\(option)")
+      }
+      for argument in arguments {
+        #expect(argument.abstract?.isEmpty == false, "\(path): \(argument.label) is not explained")
+        if argument.isPath
+          || ["state", "type", "priority"].contains(argument.label) && argument.kind == "option"
+        {
+          #expect(argument.completionKind?.isEmpty == false, "\(path): \(argument.label) is not completed")
+        }
+      }
+    }
+  }
+
+  @Test(
     "help on topics teaches by example, the shell completes them, and wildcards are explained",
     arguments: ["subscribe", "unsubscribe", "list", "members", "publish", "forget"])
   func topicHelp(_ command: String) throws {
@@ -106,6 +169,10 @@ struct CommandLineTests {
       ["send", "--to", "a@acme.example", "--text", "x", "--not-before", "later"], ["thread", "show"],
       ["init", "--node", "h:1", "--ca", "x"],
       ["topic", "publish"], ["topic", "fly"],
+      ["schedule", "add", "--to", "a@acme.example", "--text", "x"],
+      ["schedule", "add", "--cron", "0 9 * * *"],
+      ["schedule", "add", "--cron", "0 9 * * *", "--to", "a@acme.example", "--missed", "twice"],
+      ["schedule", "add", "--cron", "0 9 * * *", "--to", "a@acme.example", "--not-before", "+1h"],
       ["topic", "publish", "a", "--text", "x", "--file", "y"], ["heartbeat", "--state", "asleep"],
       ["send", "--broadcast", "--to", "a@acme.example", "--text", "x"],
       ["send", "--broadcast", "--wait-processed", "--text", "x"],
@@ -123,6 +190,8 @@ struct CommandLineTests {
       ["trust", "a@acme.example"], ["directory", "a@acme.example"], ["receipts", "00"], ["status", "00"],
       ["verify", "00"], ["cancel", "00"], ["reply", "00", "--text", "x"], ["thread", "list"],
       ["thread", "show", "00"], ["search"], ["history"], ["gaps"],
+      ["schedule", "list"], ["schedule", "run"], ["schedule", "remove", "00"],
+      ["schedule", "add", "--cron", "0 9 * * *", "--to", "a@acme.example", "--text", "x"],
       ["agents"], ["heartbeat"], ["topic", "list"], ["topic", "subscribe", "a"], ["topic", "members", "a"],
       ["topic", "publish", "a", "--text", "x"], ["send", "--broadcast", "--text", "x"],
     ])

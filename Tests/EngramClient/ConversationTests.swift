@@ -13,9 +13,7 @@ struct ConversationTests {
   private let bob: EngramClient
 
   init() async throws {
-    world = try TestWorld()
-    alice = try await world.register("alice", at: world.acme)
-    bob = try await world.register("bob", at: world.globex)
+    (world, alice, bob) = try await correspondents()
   }
 
   private func text(_ message: HistoryMessage) -> String {

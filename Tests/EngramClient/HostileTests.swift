@@ -14,9 +14,7 @@ struct HostileTests {
   private let bob: EngramClient
 
   init() async throws {
-    world = try TestWorld()
-    alice = try await world.register("alice", at: world.acme)
-    bob = try await world.register("bob", at: world.globex)
+    (world, alice, bob) = try await correspondents()
   }
 
   /// Whoever registers under bob's address at a globex that forgot him.

@@ -111,9 +111,7 @@ struct CancellationTests {
   private let carol: EngramClient
 
   init() async throws {
-    world = try TestWorld()
-    alice = try await world.register("alice", at: world.acme)
-    bob = try await world.register("bob", at: world.globex)
+    (world, alice, bob) = try await correspondents()
     carol = try await world.register("carol", at: world.acme)
   }
 

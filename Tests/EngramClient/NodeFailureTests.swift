@@ -10,9 +10,7 @@ struct NodeFailureTests {
   let bob: EngramClient
 
   init() async throws {
-    world = try TestWorld()
-    alice = try await world.register("alice", at: world.acme)
-    bob = try await world.register("bob", at: world.globex)
+    (world, alice, bob) = try await correspondents()
   }
 
   @Test(

@@ -12,9 +12,7 @@ struct OutboxRecoveryTests {
   private let bob: EngramClient
 
   init() async throws {
-    world = try TestWorld()
-    alice = try await world.register("alice", at: world.acme)
-    bob = try await world.register("bob", at: world.globex)
+    (world, alice, bob) = try await correspondents()
   }
 
   @Test("sealed messages go out in the order in which they were given, after lost connections and a restart")

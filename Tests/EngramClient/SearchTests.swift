@@ -11,9 +11,7 @@ struct SearchTests {
   private let bob: EngramClient
 
   init() async throws {
-    world = try TestWorld()
-    alice = try await world.register("alice", at: world.acme)
-    bob = try await world.register("bob", at: world.globex)
+    (world, alice, bob) = try await correspondents()
   }
 
   private func send(_ text: String, _ change: (inout SendOptions) -> Void = { _ in }) async throws

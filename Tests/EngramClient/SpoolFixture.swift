@@ -11,9 +11,7 @@ struct SpoolFixture {
   let spool: String
 
   init() async throws {
-    world = try TestWorld()
-    alice = try await world.register("alice", at: world.acme)
-    bob = try await world.register("bob", at: world.globex)
+    (world, alice, bob) = try await correspondents()
     spool = world.folder + "/spool"
     _ = try SpoolFolder(spool, creates: true)
   }

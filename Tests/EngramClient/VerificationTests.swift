@@ -13,9 +13,7 @@ struct VerificationTests {
   private let sent: SentMessage
 
   init() async throws {
-    world = try TestWorld()
-    alice = try await world.register("alice", at: world.acme)
-    bob = try await world.register("bob", at: world.globex)
+    (world, alice, bob) = try await correspondents()
     sent = try await alice.send(to: [bob.address], body: [1])
   }
 

@@ -15,6 +15,10 @@ final class Home: Sendable {
 
   deinit { try? FileManager.default.removeItem(atPath: path) }
 
+  func open(_ keys: ClientKeys) throws -> ClientStore {
+    try ClientStore(home: path, storageKey: keys.storageKey)
+  }
+
   /// Every byte of every file in the home.
   func allBytes() throws -> [UInt8] {
     try FileManager.default.contentsOfDirectory(atPath: path).sorted().flatMap {

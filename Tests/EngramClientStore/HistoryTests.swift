@@ -12,13 +12,11 @@ struct HistoryTests {
   private let bob: Person
 
   init() throws {
-    home = try Home()
-    alice = try Person("alice@acme.example")
-    bob = try Person("bob@globex.example")
+    (home, alice, bob) = try (Home(), Person("alice@acme.example"), Person("bob@globex.example"))
   }
 
   private func open() throws -> ClientStore {
-    let store = try ClientStore(home: home.path, storageKey: keys.storageKey)
+    let store = try home.open(keys)
     if (try? store.read { try $0.account() }) == nil {
       try store.write {
         try $0.insertAccount(

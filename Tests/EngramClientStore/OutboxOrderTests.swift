@@ -12,12 +12,10 @@ struct OutboxOrderTests {
   private let bob: Person
 
   init() throws {
-    home = try Home()
-    alice = try Person("alice@acme.example")
-    bob = try Person("bob@globex.example")
+    (home, alice, bob) = try (Home(), Person("alice@acme.example"), Person("bob@globex.example"))
   }
 
-  private func open() throws -> ClientStore { try ClientStore(home: home.path, storageKey: keys.storageKey) }
+  private func open() throws -> ClientStore { try home.open(keys) }
 
   @Test(
     "sealed messages wait in the order in which they were sealed, whatever the clock said, restarts included"

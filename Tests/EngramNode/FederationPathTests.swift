@@ -15,10 +15,7 @@ struct FederationPathTests {
   let bobSession: ClientSession
 
   init() throws {
-    let clock = ManualClock()
-    acme = try NodeFixture("acme.example", clock: clock)
-    globex = try NodeFixture("globex.example", clock: clock)
-    try acme.peer(with: globex)
+    (acme, globex) = try NodeFixture.federation()
     alice = try TestDevice("alice@acme.example")
     bob = try TestDevice("bob@globex.example")
     aliceSession = try acme.join(alice)

@@ -36,6 +36,18 @@ final class NodeFixture: Sendable {
     node.start()
   }
 
+  /// Two organisations that have pinned each other, under one clock.
+  /// - Parameter settings: of the second one.
+  static func federation(
+    settings: NodeSettings = NodeSettings()
+  ) throws -> (acme: NodeFixture, globex: NodeFixture) {
+    let clock = ManualClock()
+    let acme = try NodeFixture("acme.example", clock: clock)
+    let globex = try NodeFixture("globex.example", clock: clock, settings: settings)
+    try acme.peer(with: globex)
+    return (acme, globex)
+  }
+
   func stop() throws {
     node.stop()
     try store.close()

@@ -16,12 +16,9 @@ struct PeerBoundTests {
   let bobSession: ClientSession
 
   init() throws {
-    let clock = ManualClock()
     var settings = NodeSettings()
     (settings.clientsMax, settings.clientsPerPeerMax) = (2, 3)
-    acme = try NodeFixture("acme.example", clock: clock)
-    globex = try NodeFixture("globex.example", clock: clock, settings: settings)
-    try acme.peer(with: globex)
+    (acme, globex) = try NodeFixture.federation(settings: settings)
     alice = try TestDevice("alice@acme.example")
     bob = try TestDevice("bob@globex.example")
     aliceSession = try acme.join(alice)

@@ -37,10 +37,7 @@ struct TopicTests {
   let carol: ClientSession
 
   init() throws {
-    let clock = ManualClock()
-    acme = try NodeFixture("acme.example", clock: clock)
-    globex = try NodeFixture("globex.example", clock: clock)
-    try acme.peer(with: globex)
+    (acme, globex) = try NodeFixture.federation()
     wire = RequestWire(from: globex.node.identity.name, to: [acme.node])
     globex.node.setRequestPort(wire)
     acme.node.setRequestPort(RequestWire(from: acme.node.identity.name, to: [globex.node]))

@@ -32,21 +32,7 @@ extension EngramClient {
 
   /// The newest version of every template, by name.
   public func templates() async throws -> [SharedTemplate] {
-    try await publicly {
-      var all: [SharedTemplate] = []
-      while true {
-        let page = try await core.api.templates(after: all.last?.template.name ?? "")
-        for form in page.templates {
-          let next = try SharedTemplate(form)
-          // A page that does not go on would be asked for for ever.
-          guard all.last.map({ $0.template.name < next.template.name }) ?? true else {
-            throw EngramError(.untrusted, .nonCanonical)
-          }
-          all.append(next)
-        }
-        guard page.more, !page.templates.isEmpty else { return all }
-      }
-    }
+    try await publicly { try await core.api.templates().map { try SharedTemplate($0) } }
   }
 
   /// Renders a template here and sends the result; type and priority of the template hold unless the options
@@ -98,34 +84,26 @@ struct TemplateForm: Decodable, Sendable {
   }
 }
 
-struct TemplatePage: Decodable, Sendable {
-  let templates: [TemplateForm]
-  let more: Bool
-}
-
 extension NodeAPI {
   func putTemplate(_ name: String, _ document: [UInt8]) async throws -> TemplateForm {
     let request = NodeRequest(
       "PUT", "/api/v1/templates/\(name)", contentType: "application/json", body: document)
-    return try Self.parsed(try await authorised(request, expecting: [201]))
+    return try await json(request, expecting: 201)
   }
 
   func template(_ name: String, version: Int?) async throws -> TemplateForm {
     guard isLocalName(name) else { throw EngramError(.refused, .notFound) }
     let query = version.map { "?version=\($0)" } ?? ""
-    let request = NodeRequest("GET", "/api/v1/templates/\(name)\(query)")
-    return try Self.parsed(try await authorised(request, expecting: [200]))
+    return try await json(NodeRequest("GET", "/api/v1/templates/\(name)\(query)"))
   }
 
-  func templates(after name: String) async throws -> TemplatePage {
-    let request = NodeRequest("GET", "/api/v1/templates?after=\(name)")
-    return try Self.parsed(try await authorised(request, expecting: [200]))
-  }
-
-  private static func parsed<T: Decodable>(_ reply: NodeReply) throws -> T {
-    guard let value = try? JSONDecoder().decode(T.self, from: Data(reply.body)) else {
-      throw EngramError(.untrusted, .malformed)
+  func templates() async throws -> [TemplateForm] {
+    struct Page: Decodable {
+      let templates: [TemplateForm]
+      let more: Bool
     }
-    return value
+    return try await everyPage("/api/v1/templates", by: \.name, max: ClientLimits.templatesMax) {
+      (page: Page) in (page.templates, page.more)
+    }
   }
 }
