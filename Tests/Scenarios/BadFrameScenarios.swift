@@ -157,7 +157,7 @@ struct BadFrameScenarios {
     #expect(
       try verifiedReceipt(again.receipt, by: acme.nodeID.key).envelope
         == EnvelopeDigests(of: UnverifiedEnvelope(parsing: envelope)).id)
-    // A lower number is as good as a higher one, since an outbox goes by priority; and said once more as well.
+    // A lower number is as good as a higher one, since an outbox goes by priority; and it may come again.
     let lower = try first.note(to: bystanders)
     #expect(try await first.outcome(of: lower, seq: 3).outcome == .accepted)
     #expect(try await first.outcome(of: lower, seq: 3).outcome == .duplicate)
