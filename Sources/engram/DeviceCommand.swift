@@ -17,7 +17,7 @@ struct DeviceCommand: AsyncParsableCommand {
         new$  engram device accept answer.txt --home new
 
       KEY is the identity key that `engram whoami` shows on the old device. Neither file is secret. Before \
-      approve, compare the code that both sides show: it is what keeps somebody else's device out.
+      you approve, compare the code that both sides show: it is what keeps somebody else's device out.
       """,
     subcommands: [
       DeviceRequestCommand.self, DeviceApproveCommand.self, DeviceAcceptCommand.self,
