@@ -17,7 +17,7 @@ struct DeviceCommand: AsyncParsableCommand {
         new$  engram device accept answer.txt --home new
 
       KEY is the identity key that `engram whoami` shows on the old device. Neither file is secret. Before \
-      approve, compare the code that both sides show: it is what keeps somebody else's device out.
+      you approve, compare the code that both sides show: it is what keeps somebody else's device out.
       """,
     subcommands: [
       DeviceRequestCommand.self, DeviceApproveCommand.self, DeviceAcceptCommand.self,
@@ -51,14 +51,17 @@ struct DeviceRequestCommand: AsyncParsableCommand {
   var node: String
 
   @Option(
-    help: ArgumentHelp("PEM file of the certificate authority that vouches for the node.", valueName: "file"))
+    help: ArgumentHelp("PEM file of the certificate authority that vouches for the node.", valueName: "file"),
+    completion: .file())
   var ca: String
 
   @Option(
     help: ArgumentHelp("The name in the node's certificate, where that is not HOST.", valueName: "name"))
   var nodeName: String?
 
-  @Option(help: ArgumentHelp("Write the request here instead of printing it.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Write the request here instead of printing it.", valueName: "file"),
+    completion: .file())
   var out: String?
 
   @Flag(help: "Leave the key file without a passphrase.")
@@ -110,10 +113,13 @@ struct DeviceApproveCommand: AsyncParsableCommand {
         engram device approve request.txt --out answer.txt
       """)
 
-  @Argument(help: ArgumentHelp("What `engram device request` wrote.", valueName: "file"))
+  @Argument(
+    help: ArgumentHelp("What `engram device request` wrote.", valueName: "file"), completion: .file())
   var file: String
 
-  @Option(help: ArgumentHelp("Write the answer here instead of printing it.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Write the answer here instead of printing it.", valueName: "file"),
+    completion: .file())
   var out: String?
 
   @Flag(help: "Do not ask: the code was compared already.")
@@ -146,14 +152,15 @@ struct DeviceAcceptCommand: AsyncParsableCommand {
     abstract: "In the new home: check the answer, and go on as a device of the client.",
     discussion: """
       The answer has to be one to this home's own request, signed by the identity key that the request \
-      and the node has to say the same. Messages that were sealed before do not come to this device: they \
-      sealed for others.
+      names; and the node has to say the same. Messages that were sealed before do not come to this device: \
+      they are sealed for others.
 
       Example:
         engram device accept answer.txt --home ~/agents/planner-2
       """)
 
-  @Argument(help: ArgumentHelp("What `engram device approve` wrote.", valueName: "file"))
+  @Argument(
+    help: ArgumentHelp("What `engram device approve` wrote.", valueName: "file"), completion: .file())
   var file: String
 
   @OptionGroup var common: CommonOptions

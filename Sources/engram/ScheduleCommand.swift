@@ -9,8 +9,8 @@ struct ScheduleCommand: AsyncParsableCommand {
     abstract: "Send a message again and again.",
     discussion: """
       A schedule is kept in this home, encrypted, and sent by `engram schedule run`, which a supervisor \
-      running. Each occurrence is sent exactly once, whatever interrupts it and however often it runs. (A \
-      single message at a later time needs no schedule: engram send --not-before.)
+      keeps running. Each occurrence is sent exactly once, whatever interrupts it and however often it runs. \
+      (A single message at a later time needs no schedule: engram send --not-before.)
 
       Examples:
         engram schedule add --cron "0 9 * * 1-5" --timezone Europe/Berlin --to ops@acme.example --text hello
@@ -28,11 +28,11 @@ struct ScheduleAdd: AsyncParsableCommand {
     discussion: """
       --cron has five fields: minute, hour, day of the month, month, day of the week (0 and 7 are Sunday). \
       Each is *, a value, a range a-b, a step */n or a-b/n, or a list of these; months and weekdays also \
-      their English names (JAN, MON). When day and weekday are both restricted, one of them is enough.
+      have their English names (JAN, MON). When day and weekday are both restricted, one of them is enough.
 
       When clocks are changed: an expression whose hours begin with * goes by the time that passes. Any \
-      names times of the day, each once a day: one that the clock skips comes at the moment of the change, \
-      that it shows twice comes the first time.
+      other names times of the day, each once a day: one that the clock skips comes at the moment of the \
+      change, one that it shows twice comes the first time.
 
       Body and options are those of `engram send`; a template is filled in now. Each occurrence begins a \
       conversation of its own unless --thread is given.

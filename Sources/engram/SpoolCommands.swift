@@ -160,7 +160,7 @@ struct WatchCommand: AsyncParsableCommand {
       A file that appears in pending is sent, and moves to delivered, processed or expired as its message \
       does. A message for this client appears in delivered, with "direction": "in"; moving its file to \
       processed acknowledges it. Write files under another name first (a leading dot), then rename them. A \
-      file is seen at once; --interval is for the node, and for file systems that do not tell of new files.
+      new file is seen at once; --interval is for the node, and for file systems that do not tell of new ones.
 
       Example:
         engram watch spool --json

@@ -12,7 +12,7 @@ struct WorkCommand: AsyncParsableCommand {
       The command gets the body on its standard input and the rest in its environment: ENGRAM_FROM, \
       ENGRAM_TYPE, ENGRAM_PRIORITY, ENGRAM_THREAD, ENGRAM_ENVELOPE, ENGRAM_MESSAGE, ENGRAM_CONTENT_TYPE, \
       ENGRAM_ATTEMPT (1 the first time), ENGRAM_REDELIVERED (0 or 1), ENGRAM_TOKEN (grows with every lease: \
-      fencing token) and ENGRAM_HOME, so that `engram reply "$ENGRAM_ENVELOPE"` answers.
+      a fencing token) and ENGRAM_HOME, so that `engram reply "$ENGRAM_ENVELOPE"` answers.
 
       How it ends decides:
          0  done: the sender gets this device's signed receipt
@@ -25,8 +25,8 @@ struct WorkCommand: AsyncParsableCommand {
       Several `engram work` of one agent, on one home or on several devices (`engram queue mode one`), share \
       what waits. What one that is killed had in hand is a failed attempt, and goes to the others after a \
       rest; its commands are stopped. What commands write elsewhere should go by ENGRAM_ENVELOPE, which \
-      the same, or carry ENGRAM_TOKEN: a message may have been worked on before (ENGRAM_REDELIVERED is 1 \
-      that is known).
+      stays the same, or carry ENGRAM_TOKEN: a message may have been worked on before (ENGRAM_REDELIVERED is \
+      1 where that is known).
 
       SIGTERM and SIGINT end it: nothing more is begun, what runs may finish within --grace, the rest is \
       stopped and given back, and the exit code is 0. A second signal ends it at once. With --json standard \
