@@ -30,20 +30,12 @@ extension EngramClient {
     home: String, node: String, caFile: String, invite: String, passphrase: String?, nodeName: String? = nil
   ) async throws -> EngramClient {
     try await publicly {
-      let endpoint = try HostPort(node)
-      let authority: [UInt8]
-      do { authority = try readFile(caFile, maxBytes: 1 << 20) } catch {
-        throw EngramError(
-          .badInput, name: "ca-file", "the CA file cannot be read", hint: "check the path given to --ca")
-      }
+      let node = try FirstContact(node, caFile: caFile, name: nodeName)
       _ = try InviteToken(invite)
-      let serverName = nodeName ?? endpoint.host
-      let transport = try NodeTransport.tls(
-        host: endpoint.host, port: endpoint.port, serverName: serverName, caFile: caFile)
       let registrar = Registrar(
-        home: home, endpoint: node, serverName: serverName, passphrase: passphrase, authority: authority,
-        nowMs: ClientClock().nowMs)
-      return try await registrar.run(invite: invite, transport: transport)
+        home: home, endpoint: node.endpoint, serverName: node.serverName, passphrase: passphrase,
+        authority: node.authority, nowMs: ClientClock().nowMs)
+      return try await registrar.run(invite: invite, transport: node.transport)
     }
   }
 }

@@ -52,13 +52,7 @@ struct LiveReader: Sendable {
       let waiting = try await client.mailbox.take(max: .max)
       gauge.update { $0.received(0, kept: waiting.count) }
       await queue.add(waiting)
-      var waitMs = ClientLimits.reconnectMs
-      while !Task.isCancelled {
-        if try await connectOnce() { waitMs = ClientLimits.reconnectMs }
-        // Full jitter: clients of a node that comes back do not all return in the same moment.
-        try await Task.sleep(for: .milliseconds(Int.random(in: 0...waitMs)))
-        waitMs = min(waitMs * 2, ClientLimits.reconnectMsMax)
-      }
+      try await keepConnected(connectOnce)
       await queue.finish(nil)
     } catch is CancellationError {
       await queue.finish(nil)
@@ -151,5 +145,17 @@ struct LiveReader: Sendable {
       case .ack, .consume, .credit, .send, .settle, nil: return
       }
     }
+  }
+}
+
+/// Connects, and again whenever a connection has ended, until the task is cancelled.
+/// - Parameter connectOnce: one connection from start to end; false when there was none.
+func keepConnected(_ connectOnce: () async throws -> Bool) async throws {
+  var waitMs = ClientLimits.reconnectMs
+  while !Task.isCancelled {
+    if try await connectOnce() { waitMs = ClientLimits.reconnectMs }
+    // Full jitter: clients of a node that comes back do not all return in the same moment.
+    try await Task.sleep(for: .milliseconds(Int.random(in: 0...waitMs)))
+    waitMs = min(waitMs * 2, ClientLimits.reconnectMsMax)
   }
 }

@@ -110,12 +110,7 @@ struct WorkReader: Sendable {
 
   func run() async {
     do {
-      var waitMs = ClientLimits.reconnectMs
-      while !Task.isCancelled {
-        if try await connectOnce() { waitMs = ClientLimits.reconnectMs }
-        try await Task.sleep(for: .milliseconds(Int.random(in: 0...waitMs)))
-        waitMs = min(waitMs * 2, ClientLimits.reconnectMsMax)
-      }
+      try await keepConnected(connectOnce)
       await queue.finish(nil)
     } catch is CancellationError {
       await queue.finish(nil)

@@ -21,25 +21,18 @@ extension EngramClient {
     nodeName: String? = nil
   ) async throws -> DeviceRequestInfo {
     try await publicly {
-      let endpoint = try HostPort(node)
-      let authority: [UInt8]
-      do { authority = try readFile(caFile, maxBytes: 1 << 20) } catch {
-        throw EngramError(
-          .badInput, name: "ca-file", "the CA file cannot be read", hint: "check the path given to --ca")
-      }
-      let serverName = nodeName ?? endpoint.host
-      let transport = try NodeTransport.tls(
-        host: endpoint.host, port: endpoint.port, serverName: serverName, caFile: caFile)
+      let node = try FirstContact(node, caFile: caFile, name: nodeName)
       let enroller = DeviceEnroller(
-        home: home, endpoint: node, serverName: serverName, passphrase: passphrase, authority: authority,
-        nowMs: ClientClock().nowMs)
+        home: home, endpoint: node.endpoint, serverName: node.serverName, passphrase: passphrase,
+        authority: node.authority, nowMs: ClientClock().nowMs)
       do {
         let request = try await enroller.request(
-          try Address(checking: address), identity: try SigningPublicKey(checking: identityKey), transport)
-        await transport.close()
+          try Address(checking: address), identity: try SigningPublicKey(checking: identityKey),
+          node.transport)
+        await node.transport.close()
         return request
       } catch {
-        await transport.close()
+        await node.transport.close()
         throw error
       }
     }
