@@ -212,6 +212,8 @@ def check_receipt(data, issuer_key):
     r.finish()
     if not index < count or len(path) % 32:
         raise Refused("non-canonical")
+    if Reader(body).integer(1) == 3 and count > 256:
+        raise Refused("bad-signature")
     fn, sn, node = index, count - 1, T("receipt", body)
     for i in range(0, len(path), 32):
         sibling = path[i : i + 32]
