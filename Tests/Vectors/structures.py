@@ -205,6 +205,14 @@ def receipts(bodies, issuer_seed):
     return [row(body, u32(i), count, b"".join(_path(i, leaves)), signature) for i, body in enumerate(bodies)]
 
 
+def fields(data):
+    """The fields of `a | b | c`."""
+    r, parts = Reader(data), []
+    while not r.at_end:
+        parts.append(r.field())
+    return parts
+
+
 def check_receipt(data, issuer_key):
     """RFC 9162, section 2.1.3.2: from leaf and path to the root, then the signature."""
     r = Reader(data)
