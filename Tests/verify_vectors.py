@@ -210,9 +210,41 @@ def check_receipts(tally, batches, group="receipts"):
             other = S.receipt_body(dict(batch["bodies"][i], attempt=99), key)
             forged = H(data).replace(bodies[i], other)
             tally.verdict(group, f"{name}, forged", lambda: S.check_receipt(forged, key), "bad-signature")
+            check_displaced(tally, group, name, i, batch["receipts"], key)
         tally.equal(
             group, "made again", hexed(S.receipts(bodies, H(batch["issuer_seed"]))), batch["receipts"]
         )
+
+
+def check_displaced(tally, group, name, i, receipts, key):
+    """The signature and the statement are right, the place under the signature is not."""
+    body, index, count, path, signature = S.fields(H(receipts[i]))
+    number = int.from_bytes(count, "big")
+    other = S.fields(H(receipts[(i + 1) % number]))
+    displaced = {
+        "index beyond the count": ([body, count, count, path, signature], "non-canonical"),
+        "half a path node": ([body, index, count, path + bytes(16), signature], "non-canonical"),
+        "longer path": ([body, index, count, path + bytes(32), signature], "bad-signature"),
+        "larger count": ([body, index, S.u32(number + 1), path, signature], "bad-signature"),
+        "count above any device's": ([body, index, S.u32(257), path, signature], "bad-signature"),
+    }
+    if number > 1:
+        displaced["path of another"] = ([body, index, count, other[3], signature], "bad-signature")
+        displaced["place of another"] = ([body, other[1], count, other[3], signature], "bad-signature")
+        displaced["shorter path"] = ([body, index, count, path[:-32], signature], "bad-signature")
+    for what, (parts, code) in displaced.items():
+        tally.verdict(group, f"{name}, {what}", lambda: S.check_receipt(S.row(*parts), key), code)
+
+
+def check_too_many(tally):
+    """257 receipts under a good signature: a node's hold, a device's do not."""
+    seed = bytes(range(32))
+    key = signing_public(seed)
+    for role, want in ((2, "accepted"), (3, "bad-signature")):
+        batch = G.device_receipts(1)["bodies"][0] | dict(role=role)
+        bodies = [S.receipt_body(dict(batch, attempt=i), key) for i in range(257)]
+        last = S.receipts(bodies, seed)[-1]
+        tally.verdict("receipts", f"257 of role {role}", lambda: S.check_receipt(last, key), want)
 
 
 def check_hello(tally, h):
@@ -278,6 +310,7 @@ def main():
     check_bit_flips(tally, files["envelopes-swift.json"][0])
     check_attacks(tally, files["attacks.json"])
     check_structures(tally, files["structures.json"])
+    check_too_many(tally)
     check_swift_structures(tally, files["structures-swift.json"])
     for group, count in tally.passed.items():
         print(f"{count:6}  {group}")

@@ -72,14 +72,13 @@ struct Device: Sendable {
       request, from: address, for: recipients.map { SealRecipient($0.prekey, chain: .first) }, device: key)
   }
 
-  /// This device's signed word that it took the message `envelope` of `sender`.
-  func processed(_ envelope: EnvelopeID, message: MessageID, from sender: Device) -> [UInt8] {
-    let body = ReceiptBody(
+  /// This device's word that it took the message `envelope` of `sender`, to be signed with others by
+  /// `signDeviceReceipts`.
+  func processed(_ envelope: EnvelopeID, message: MessageID, from sender: Device) -> ReceiptBody {
+    ReceiptBody(
       role: .device, issuerName: address.text, issuerKey: key.publicKey, envelope: envelope,
       sender: sender.address, senderKid: sender.kid, messageID: message, recipient: address,
-      recipientKid: kid,
-      state: .processed, atMs: wallClockMs())
-    return signReceipts([body], with: key)[0]
+      recipientKid: kid, state: .processed, atMs: wallClockMs())
   }
 }
 

@@ -37,6 +37,7 @@ struct Drive {
     plan.window = window
     plan.release = release
     plan.receipts = acknowledging ? pool.receipts : []
+    plan.recipientKey = pool.recipient.key
     let running = try await begin(plan, connections: options.connections)
     try await running.on { $0.start() }
     try await Task.sleep(for: .seconds(options.warmup))
@@ -99,6 +100,7 @@ struct Drive {
     plan.messages = range.count
     plan.schedule = .open(startNs: start, intervalNs: interval)
     plan.receipts = options.acknowledging ? pool.receipts : []
+    plan.recipientKey = pool.recipient.key
     let running = try await begin(plan, connections: 1)
     try await running.on { $0.start() }
 

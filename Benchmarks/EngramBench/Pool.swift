@@ -11,8 +11,8 @@ struct Pool: Sendable {
   let sender: Device
   let recipient: Device
   let envelopes: [[UInt8]]
-  /// The recipient's signed receipts, for runs in which it acknowledges; empty otherwise.
-  let receipts: [[UInt8]]
+  /// What the recipient's receipts say, for runs in which it acknowledges; empty otherwise.
+  let receipts: [ReceiptBody]
   /// Mean CPU-side cost of sealing one, in wall-clock µs of one thread.
   let sealMicros: Double
 
@@ -39,7 +39,7 @@ struct Pool: Sendable {
 
   private struct Part: Sendable {
     var envelopes: [[UInt8]] = []
-    var receipts: [[UInt8]] = []
+    var receipts: [ReceiptBody] = []
     var failure: SealError?
     var micros = 0.0
 

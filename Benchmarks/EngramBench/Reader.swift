@@ -51,7 +51,7 @@ final class Reader: Sendable {
   }
 
   private func take(_ items: [MailboxItem], _ state: inout State) throws {
-    var acks: [MailboxAck] = []
+    var taken: [(seq: UInt64, word: ReceiptBody)] = []
     var latencies: [UInt32] = []
     for item in items {
       switch item.kind {
@@ -59,14 +59,16 @@ final class Reader: Sendable {
         state.sender = try DeviceCertificate(
           verifying: CertificateItem(parsing: item.payload[...]).certificate)
       case .envelope:
-        let (receipt, sentNs) = try open(item.payload, &state)
-        acks.append(MailboxAck(seq: item.seq, receipt: receipt))
+        let (word, sentNs) = try open(item.payload, &state)
+        taken.append((item.seq, word))
         latencies.append(UInt32(clamping: (monotonicNs() - sentNs) / 1_000))
       case .receipt: throw BenchError("the recipient sent nothing and got a receipt")
       case .leased, .notice: throw BenchError("an unexpected item came")
       }
     }
-    guard !acks.isEmpty else { return }
+    guard !taken.isEmpty else { return }
+    let receipts = signDeviceReceipts(taken.map(\.word), with: stage.recipient.key)
+    let acks = zip(taken, receipts).map { MailboxAck(seq: $0.seq, receipt: $1) }
     progress.opened(latenciesMicros: latencies)
     state.request &+= 1
     post(.ack(request: state.request, acks: acks), state)
@@ -80,9 +82,9 @@ final class Reader: Sendable {
     state.link?.post(binary: ByteBuffer(bytes: frame.encoded()))
   }
 
-  /// Every check of a recipient, except those against its own database. Answers with the signed receipt and
+  /// Every check of a recipient, except those against its own database. Answers with what the receipt says and
   /// the time in the body.
-  private func open(_ bytes: [UInt8], _ state: inout State) throws -> (receipt: [UInt8], sentNs: UInt64) {
+  private func open(_ bytes: [UInt8], _ state: inout State) throws -> (word: ReceiptBody, sentNs: UInt64) {
     guard let sender = state.sender, sender.body.identity == stage.sender.identity.publicKey else {
       throw BenchError("no certificate of the pinned sender came before its envelope")
     }

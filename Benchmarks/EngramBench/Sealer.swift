@@ -14,7 +14,7 @@ final class Sealer: Sendable {
   private let bodyBytes: Int
   private let batch: Int
   private let receipts = DispatchQueue(label: "bench.receipts")
-  /// One signature covers a whole batch of a node's receipts: it is checked once.
+  /// One signature covers a whole batch of receipts: it is checked once.
   private let roots = ReceiptRoots()
   private let keys: (home: VerifyingKey, destination: VerifyingKey)
   private let link = Mutex<WebSocketConnection?>(nil)
@@ -116,7 +116,7 @@ final class Sealer: Sendable {
       _ = try VerifiedReceipt(receipt, bytes: bytes, key: keys.destination, roots: roots)
       progress.update { $0.admitted += 1 }
     case (.device, .processed):
-      _ = try VerifiedReceipt(receipt, bytes: bytes, key: stage.recipient.certificate.key)
+      _ = try VerifiedReceipt(receipt, bytes: bytes, key: stage.recipient.certificate.key, roots: roots)
       progress.update { $0.processed += 1 }
       progress.giveRoom(1)
     default: throw BenchError("a receipt says \(body.state.name) with code \(body.code.name)")

@@ -1,4 +1,5 @@
 import EngramCore
+import EngramCrypto
 import EngramWire
 import NIOCore
 
@@ -50,8 +51,10 @@ final class Traffic {
     var window = 0
     var release = Release.acceptance
     var schedule = Schedule.closed
-    /// Signed receipts by message number; empty: the recipient does not acknowledge.
-    var receipts: [[UInt8]] = []
+    /// What the receipts say, by message number; empty: the recipient does not acknowledge.
+    var receipts: [ReceiptBody] = []
+    /// Signs them, those of one frame together.
+    var recipientKey: SigningKey?
   }
 
   private let plan: Plan
@@ -175,20 +178,29 @@ final class Traffic {
   private func envelopes(_ bytes: UnsafeRawBufferPointer) {
     let now = monotonicNs()
     var count = 0
-    var acks = FieldWriter(capacity: plan.receipts.isEmpty ? 0 : 64 << 10)
+    var taken: [(seq: UInt64, word: ReceiptBody)] = []
     let isWhole = FrameScan.eachItem(in: bytes) { item in
       guard item.kind == 2, item.payload.count >= MessageIndex.offsetInEnvelope + 8 else { return }
       count += 1
       let index = Int(item.payload.bigEndian(MessageIndex.offsetInEnvelope, UInt64.self))
       note(delivered: index - plan.firstIndex, at: now)
       guard !plan.receipts.isEmpty, plan.receipts.indices.contains(index) else { return }
-      appendAck(item.seq, plan.receipts[index], to: &acks)
+      taken.append((item.seq, plan.receipts[index]))
     }
     if !isWhole { counters.malformedFrames += 1 }
     counters.delivered += count
     renewCredit(&recipientCredit, count, recipient)
-    if !acks.bytes.isEmpty { send(acks, on: recipient) }
+    if !taken.isEmpty { acknowledge(taken) }
     if case .delivery = plan.release { release(count) }
+  }
+
+  private func acknowledge(_ taken: [(seq: UInt64, word: ReceiptBody)]) {
+    guard let key = plan.recipientKey else { return }
+    var acks = FieldWriter(capacity: taken.count * 1_024)
+    for (entry, receipt) in zip(taken, signDeviceReceipts(taken.map(\.word), with: key)) {
+      appendAck(entry.seq, receipt, to: &acks)
+    }
+    send(acks, on: recipient)
   }
 
   private func note(delivered position: Int, at now: UInt64) {

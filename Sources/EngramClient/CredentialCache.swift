@@ -16,7 +16,7 @@ final class CredentialCache: Sendable {
     var keys: [SigningPublicKey: VerifyingKey] = [:]
   }
   private let entries = Mutex(Entries())
-  /// Batches of nodes' receipts that were verified.
+  /// Batches of receipts, of nodes and of devices, that were verified.
   let roots = ReceiptRoots()
 
   func certificate(_ bytes: [UInt8]) throws(CredentialError) -> DeviceCertificate {

@@ -1,5 +1,6 @@
 internal import EngramClientStore
 internal import EngramCore
+internal import EngramCrypto
 internal import Synchronization
 
 extension EngramClient {
@@ -47,11 +48,16 @@ extension EngramClient {
         account: core.account, device: core.device, credentials: core.credentials, nowMs: core.nowMs())
       guard !ids.isEmpty else { return }
       let acks = try await core.commit { rows in
-        try ids.compactMap { id -> (EnvelopeID, MailboxAck)? in
-          guard let row = try rows.acknowledgeable(id) else { return nil }
-          let receipt = inbound.sign(.processed, .none, id, row.sender, row.kid, row.message)
-          try rows.complete(id, receipt: receipt)
-          return (id, MailboxAck(seq: row.seq, receipt: receipt))
+        var known: Set<EnvelopeID> = []
+        let open = try ids.compactMap { id in
+          known.insert(id).inserted ? try rows.acknowledgeable(id).map { (id: id, row: $0) } : nil
+        }
+        let receipts = signDeviceReceipts(
+          open.map { inbound.statement(.processed, .none, $0.id, $0.row.sender, $0.row.kid, $0.row.message) },
+          with: inbound.device)
+        return try zip(open, receipts).map { entry, receipt in
+          try rows.complete(entry.id, receipt: receipt)
+          return (entry.id, MailboxAck(seq: entry.row.seq, receipt: receipt))
         }
       }
       await core.deliver(acks.map(\.1), settling: acks.map { ($0.0, $0.1.seq) })

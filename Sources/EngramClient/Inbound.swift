@@ -360,12 +360,18 @@ struct Inbound {
     _ state: ReceiptState, _ code: ErrorCode, _ id: EnvelopeID, _ sender: Address, _ senderKid: Kid,
     _ message: MessageID
   ) -> [UInt8] {
-    let body = ReceiptBody(
+    signDeviceReceipts([statement(state, code, id, sender, senderKid, message)], with: device)[0]
+  }
+
+  /// What `sign` signs, to be signed with others.
+  func statement(
+    _ state: ReceiptState, _ code: ErrorCode, _ id: EnvelopeID, _ sender: Address, _ senderKid: Kid,
+    _ message: MessageID
+  ) -> ReceiptBody {
+    ReceiptBody(
       role: .device, issuerName: account.address.text, issuerKey: device.publicKey, envelope: id,
-      sender: sender,
-      senderKid: senderKid, messageID: message, recipient: account.address, recipientKid: account.kid,
-      state: state, code: code, atMs: nowMs)
-    return signReceipts([body], with: device)[0]
+      sender: sender, senderKid: senderKid, messageID: message, recipient: account.address,
+      recipientKid: account.kid, state: state, code: code, atMs: nowMs)
   }
 
   // MARK: Receipts about our own messages

@@ -287,7 +287,7 @@ extension Inbound {
       let certified = try rows.certificate(of: kid),
       let certificate = try? credentials.certificate(certified),
       certificate.body.address == account.address, certificate.body.identity == account.identity,
-      (try? VerifiedReceipt(receipt, bytes: bytes, key: certificate.key)) != nil
+      (try? VerifiedReceipt(receipt, bytes: bytes, key: certificate.key, roots: credentials.roots)) != nil
     else { return nil }
     return (receipt.body.envelope, kid)
   }

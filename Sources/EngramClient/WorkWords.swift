@@ -1,5 +1,6 @@
 internal import EngramClientStore
 internal import EngramCore
+internal import EngramCrypto
 internal import Synchronization
 
 /// The connection that settlements travel over, if there is one.
@@ -33,23 +34,58 @@ extension ClientCore {
   func write(_ steps: [WordStep]) async throws -> [SignedWord?] {
     let inbound = Inbound(account: account, device: device, credentials: credentials, nowMs: nowMs())
     return try await commit { rows in
-      try steps.map { step in
-        switch step {
-        case .sign(let id, let state, let code):
-          guard let row = try rows.unfinished(id) else {
-            return try rows.inboxState(id)?.receipt.map { SignedWord(receipt: $0, isOurs: false) }
-          }
-          let receipt = inbound.sign(state, code, id, row.sender, row.senderKid, row.messageID)
-          try rows.completeLeased(id, receipt: receipt)
-          return SignedWord(receipt: receipt, isOurs: true)
-        case .settled(let id, let receipt):
-          try rows.settleLeased(id, receipt: receipt)
-          return nil
-        case .revoked(let id, let receipt):
-          try rows.revokeLeased(id, receipt: receipt)
-          return nil
-        }
+      var words = WordBatch(inbound: inbound, count: steps.count)
+      for (place, step) in steps.enumerated() { try words.take(step, at: place, in: rows) }
+      try words.sign(in: rows)
+      return words.answers
+    }
+  }
+}
+
+/// The words of one transaction, signed together.
+private struct WordBatch {
+  let inbound: Inbound
+  private(set) var answers: [SignedWord?]
+  private var unsigned: [(place: Int, body: ReceiptBody)] = []
+  /// What is said of these is to be signed before anything else is done about them.
+  private var waiting: Set<EnvelopeID> = []
+
+  init(inbound: Inbound, count: Int) {
+    self.inbound = inbound
+    answers = Array(repeating: nil, count: count)
+  }
+
+  mutating func take(_ step: WordStep, at place: Int, in rows: ClientTransaction) throws {
+    if waiting.contains(step.id) { try sign(in: rows) }
+    switch step {
+    case .sign(let id, let state, let code):
+      if let row = try rows.unfinished(id) {
+        let body = inbound.statement(state, code, id, row.sender, row.senderKid, row.messageID)
+        unsigned.append((place, body))
+        waiting.insert(id)
+      } else {
+        answers[place] = try rows.inboxState(id)?.receipt.map { SignedWord(receipt: $0, isOurs: false) }
       }
+    case .settled(let id, let receipt): try rows.settleLeased(id, receipt: receipt)
+    case .revoked(let id, let receipt): try rows.revokeLeased(id, receipt: receipt)
+    }
+  }
+
+  mutating func sign(in rows: ClientTransaction) throws {
+    let receipts = signDeviceReceipts(unsigned.map(\.body), with: inbound.device)
+    for (word, receipt) in zip(unsigned, receipts) {
+      try rows.completeLeased(word.body.envelope, receipt: receipt)
+      answers[word.place] = SignedWord(receipt: receipt, isOurs: true)
+    }
+    unsigned.removeAll()
+    waiting.removeAll()
+  }
+}
+
+extension WordStep {
+  fileprivate var id: EnvelopeID {
+    switch self {
+    case .sign(let id, _, _), .settled(let id, _), .revoked(let id, _): id
     }
   }
 }

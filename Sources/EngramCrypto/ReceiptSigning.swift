@@ -15,6 +15,24 @@ package func signReceipts(_ bodies: [ReceiptBody], with key: SigningKey) -> [[UI
   }
 }
 
+/// Signs a device's receipts with few signatures: one for each sender's, and one for each 256 of those. A path
+/// shows its reader how many were signed with it, and that is no sender's business but their own.
+///
+/// Returns them in the order of the bodies.
+package func signDeviceReceipts(_ bodies: [ReceiptBody], with key: SigningKey) -> [[UInt8]] {
+  guard bodies.count > 1 else { return signReceipts(bodies, with: key) }
+  var receipts = [[UInt8]](repeating: [], count: bodies.count)
+  for places in Dictionary(grouping: bodies.indices, by: { bodies[$0].sender }).values {
+    for first in stride(from: 0, to: places.count, by: Limits.deviceReceiptsPerSignatureMax) {
+      let part = places.dropFirst(first).prefix(Limits.deviceReceiptsPerSignatureMax)
+      for (place, receipt) in zip(part, signReceipts(part.map { bodies[$0] }, with: key)) {
+        receipts[place] = receipt
+      }
+    }
+  }
+  return receipts
+}
+
 /// A receipt whose signature holds under the key that it names. Whether that key is the right one for the
 /// issuer is for the caller to say: `expectedKey` is pinned by whoever asks.
 package struct VerifiedReceipt: Sendable {
@@ -34,7 +52,8 @@ package struct VerifiedReceipt: Sendable {
     _ receipt: UnverifiedReceipt, bytes: [UInt8], key: VerifyingKey, roots: ReceiptRoots? = nil
   ) throws(SignatureError) {
     guard receipt.body.issuerKey == key.bytes else { throw .badSignature }
-    guard receipt.body.role != .device || (receipt.count == 1 && receipt.path.isEmpty) else {
+    // The path's length follows from index and count, and is checked with it.
+    guard receipt.body.role != .device || receipt.count <= Limits.deviceReceiptsPerSignatureMax else {
       throw .badSignature
     }
     let leaf = tagged("receipt", receipt.bodyBytes[...])

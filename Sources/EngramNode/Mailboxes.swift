@@ -197,7 +197,10 @@ extension Node {
   package func acknowledge(
     _ acks: [MailboxAck], _ session: ClientSession, completion: @escaping @Sendable ([ItemOutcome]) -> Void
   ) {
-    let checked = acks.map { ack in (seq: ack.seq, receipt: checkReceipt(ack.receipt, from: session)) }
+    let roots = ReceiptRoots()
+    let checked = acks.map { ack in
+      (seq: ack.seq, receipt: checkReceipt(ack.receipt, from: session, roots))
+    }
     commitLoop.submit(
       CommitCommand(weight: acks.count) { [self] group in
         var notices = NoticeBatch(self)
@@ -218,8 +221,9 @@ extension Node {
   }
 
   /// nil for an empty receipt; otherwise one that this very device signed about itself.
+  /// - Parameter roots: of one request: what the device signed together is verified together.
   func checkReceipt(
-    _ bytes: [UInt8], from session: ClientSession
+    _ bytes: [UInt8], from session: ClientSession, _ roots: ReceiptRoots
   ) -> Result<VerifiedReceipt?, ErrorCode> {
     if bytes.isEmpty { return .success(nil) }
     do {
@@ -228,7 +232,7 @@ extension Node {
         receipt.body.recipientKid == session.kid, let device = try roster.device(session.kid)
       else { return .failure(.wrongHome) }
       return .success(
-        try VerifiedReceipt(receipt, bytes: bytes, key: device.certificate.key))
+        try VerifiedReceipt(receipt, bytes: bytes, key: device.certificate.key, roots: roots))
     } catch let error as CodecError {
       return .failure(error.code)
     } catch let error as SignatureError {

@@ -125,21 +125,6 @@ struct ReceiptTests {
     #expect(verify(try UnverifiedReceipt(parsing: own[...]), key: other.key.publicKey), "control")
   }
 
-  @Test("a device signs receipts alone: a batch of two is refused")
-  func devicesSignAlone() throws {
-    let bodies = (0..<2).map { attempt in
-      ReceiptBody(
-        role: .device, issuerName: bob.address.text, issuerKey: bob.key.publicKey, envelope: .zero,
-        sender: alice.address, senderKid: alice.kid, messageID: .zero, recipient: bob.address,
-        recipientKid: bob.kid, state: .processed, attempt: UInt32(attempt), atMs: 1)
-    }
-    for bytes in signReceipts(bodies, with: bob.key) {
-      #expect(!verify(try UnverifiedReceipt(parsing: bytes[...]), key: bob.key.publicKey))
-    }
-    let alone = try UnverifiedReceipt(parsing: signReceipts([bodies[0]], with: bob.key)[0][...])
-    #expect(verify(alone, key: bob.key.publicKey), "control: alone it verifies")
-  }
-
   @Test("every single bit flip of a receipt is refused")
   func bitFlips() throws {
     var bytes = try signReceipts((0..<3).map { try body($0) }, with: node.key)[1]

@@ -104,14 +104,28 @@ package struct TestDevice: Sendable {
     about envelope: [UInt8], state: ReceiptState = .processed, code: ErrorCode = .none,
     atMs: UInt64 = TestTime.startMs
   ) throws -> [UInt8] {
+    try receipts(about: [envelope], state: state, code: code, atMs: atMs)[0]
+  }
+
+  /// The same about several, signed together.
+  package func receipts(
+    about envelopes: [[UInt8]], state: ReceiptState = .processed, code: ErrorCode = .none,
+    atMs: UInt64 = TestTime.startMs
+  ) throws -> [[UInt8]] {
+    signReceipts(
+      try envelopes.map { try statement(about: $0, state: state, code: code, atMs: atMs) }, with: key)
+  }
+
+  private func statement(
+    about envelope: [UInt8], state: ReceiptState, code: ErrorCode, atMs: UInt64
+  ) throws -> ReceiptBody {
     let envelope = try UnverifiedEnvelope(parsing: envelope)
-    let body = ReceiptBody(
+    return ReceiptBody(
       role: .device, issuerName: address.text, issuerKey: key.publicKey,
       envelope: EnvelopeDigests(of: envelope).id,
       sender: envelope.header.sender, senderKid: envelope.header.senderKid,
       messageID: envelope.header.messageID,
       recipient: address, recipientKid: kid, state: state, code: code, atMs: atMs)
-    return signReceipts([body], with: key)[0]
   }
 }
 

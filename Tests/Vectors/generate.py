@@ -225,9 +225,37 @@ def receipt_vectors():
                     at_ms=NOW + i,
                 )
             )
-        encoded = [S.receipt_body(b, signing_public(seed)) for b in bodies]
-        batches.append(dict(issuer_seed=seed, bodies=bodies, receipts=S.receipts(encoded, seed)))
-    return batches
+        batches.append(signed_batch(bodies, seed))
+    return batches + [device_receipts(count) for count in (1, 3, 9)]
+
+
+def signed_batch(bodies, seed):
+    encoded = [S.receipt_body(b, signing_public(seed)) for b in bodies]
+    return dict(issuer_seed=seed, bodies=bodies, receipts=S.receipts(encoded, seed))
+
+
+def device_receipts(count):
+    """What one device says about messages of one sender, under one signature."""
+    stream = stream_of(f"device receipts/{count}")
+    seed, sender_kid, kid = stream(32), stream(16).hex(), stream(16).hex()
+    bodies = [
+        dict(
+            role=3,
+            issuer_name="bob@beta.example",
+            envelope=stream(32).hex(),
+            sender="alice@acme.example",
+            sender_kid=sender_kid,
+            message_id=stream(16).hex(),
+            recipient="bob@beta.example",
+            recipient_kid=kid,
+            state=5 if i == 1 else 4,
+            code=401 if i == 1 else 0,
+            attempt=0,
+            at_ms=NOW + i,
+        )
+        for i in range(count)
+    ]
+    return signed_batch(bodies, seed)
 
 
 def hello_vector():

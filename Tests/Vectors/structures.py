@@ -205,6 +205,14 @@ def receipts(bodies, issuer_seed):
     return [row(body, u32(i), count, b"".join(_path(i, leaves)), signature) for i, body in enumerate(bodies)]
 
 
+def fields(data):
+    """The fields of `a | b | c`."""
+    r, parts = Reader(data), []
+    while not r.at_end:
+        parts.append(r.field())
+    return parts
+
+
 def check_receipt(data, issuer_key):
     """RFC 9162, section 2.1.3.2: from leaf and path to the root, then the signature."""
     r = Reader(data)
@@ -212,6 +220,8 @@ def check_receipt(data, issuer_key):
     r.finish()
     if not index < count or len(path) % 32:
         raise Refused("non-canonical")
+    if Reader(body).integer(1) == 3 and count > 256:
+        raise Refused("bad-signature")
     fn, sn, node = index, count - 1, T("receipt", body)
     for i in range(0, len(path), 32):
         sibling = path[i : i + 32]

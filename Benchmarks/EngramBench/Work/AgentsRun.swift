@@ -106,7 +106,7 @@ struct AgentsRun {
           issued.ids[round * count + sender], message: MessageIndex.messageID(round * count + sender),
           from: agents[sender])
       }
-      return ReceiptBook(first: sender, stride: count, receipts)
+      return ReceiptBook(first: sender, stride: count, receipts, key: agents[number].key)
     }
     return (issued.frames, books)
   }

@@ -7,7 +7,7 @@ struct WorkPool: Sendable {
   let sender: Device
   let recipient: Device
   let issued: IssuedFrames
-  let receipts: [[UInt8]]
+  let book: ReceiptBook
 
   static let priorities: [UInt8] = [1, 2, 3, 4, 5]
 
@@ -19,7 +19,7 @@ struct WorkPool: Sendable {
     }
     (self.sender, self.recipient) = (sender, recipient)
     issued = IssuedFrames(issues, count: count, perFrame: batch)
-    receipts = issued.receipts(of: recipient, from: sender, numbers: Array(issued.numbers))
+    book = issued.book(of: recipient, from: sender, numbers: Array(issued.numbers))
   }
 }
 
@@ -45,7 +45,7 @@ struct ConsumersRun {
     (plan.perFrame, plan.window, plan.release) = (pool.issued.perFrame, window, .acceptance)
     plan.priorities = WorkPool.priorities
     plan.orderedEnd = Self.waitingFrames * plan.perFrame
-    plan.books = [ReceiptBook(pool.receipts)]
+    plan.books = [pool.book]
     let waiting = plan.orderedEnd
     let work = try await WorkLoop(plan, on: loop)
     var links: [WebSocketConnection] = []

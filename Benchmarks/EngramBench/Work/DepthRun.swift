@@ -86,11 +86,7 @@ struct DepthRun {
     let numbers = (frames.lowerBound * Self.perFrame)..<(frames.upperBound * Self.perFrame)
     var plan = WorkTraffic.Plan()
     (plan.messages, plan.orderedEnd) = (issued.ids.count, issued.ids.count)
-    plan.books = [
-      ReceiptBook(
-        first: numbers.lowerBound,
-        issued.receipts(of: stage.recipient, from: stage.sender, numbers: Array(numbers)))
-    ]
+    plan.books = [issued.book(of: stage.recipient, from: stage.sender, numbers: Array(numbers))]
     let work = try await WorkLoop(plan, on: loop)
     let session = try await stage.home.openSession(stage.recipient)
     let first = MachineSample(pids: stage.pids)

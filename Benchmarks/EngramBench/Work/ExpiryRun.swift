@@ -91,7 +91,7 @@ struct ExpiryRun {
     var plan = WorkTraffic.Plan()
     plan.messages = count
     plan.due = (monotonicNs(), 1)
-    plan.books = [ReceiptBook(issued.receipts(of: recipient, from: sender, numbers: Array(issued.numbers)))]
+    plan.books = [issued.book(of: recipient, from: sender, numbers: Array(issued.numbers))]
     let live = try await WorkLoop(plan, on: loop)
     let link = try await live.openSender(0, stage.home, sender, try await stage.home.openSession(sender))
     let session = try await stage.home.openSession(recipient)

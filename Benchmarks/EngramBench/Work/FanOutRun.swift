@@ -166,9 +166,7 @@ struct FanOutRun {
     let issued = IssuedFrames(issues, count: Self.publicationsMax * 2, perFrame: 2)
     let books = cast.subscribers.enumerated().map { number, subscriber in
       let numbers = Array(stride(from: number % 2, to: issued.ids.count, by: 2))
-      return ReceiptBook(
-        first: number % 2, stride: 2,
-        issued.receipts(of: subscriber, from: cast.publisher, numbers: numbers))
+      return issued.book(of: subscriber, from: cast.publisher, numbers: numbers, stride: 2)
     }
     return (issued, books)
   }

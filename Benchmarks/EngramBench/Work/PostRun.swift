@@ -16,13 +16,13 @@ struct PostRun {
     terms.bodyBytes = options.bodyBytes
     let issue = try Reissue(terms, from: stage.sender, to: [stage.recipient])
     let issued = IssuedFrames([issue], count: count, perFrame: 1)
-    let receipts = issued.receipts(of: stage.recipient, from: stage.sender, numbers: Array(issued.numbers))
+    let book = issued.book(of: stage.recipient, from: stage.sender, numbers: Array(issued.numbers))
     let interval = UInt64(1e9 / rate)
     let start = monotonicNs() + 500_000_000
     var plan = WorkTraffic.Plan()
     plan.messages = count
     plan.due = (start, interval)
-    plan.books = [ReceiptBook(receipts)]
+    plan.books = [book]
     let work = try await WorkLoop(plan, on: loop)
     let consumer = try await work.openConsumer(
       0, stage.destination, stage.recipient, stage.recipientSession, prefetch: 256)

@@ -88,18 +88,14 @@ struct IssuedFrames: Sendable {
     }
   }
 
-  /// The receipts of `recipient` for some of these messages, signed on all cores.
-  func receipts(of recipient: Device, from sender: Device, numbers: [Int]) -> [[UInt8]] {
-    let lanes = 2
-    let share = (numbers.count + lanes - 1) / lanes
-    let parts = Mutex([[[UInt8]]](repeating: [], count: lanes))
-    DispatchQueue.concurrentPerform(iterations: lanes) { lane in
-      let part = numbers.dropFirst(lane * share).prefix(share).map { number in
-        recipient.processed(ids[number - first], message: MessageIndex.messageID(number), from: sender)
-      }
-      parts.withLock { $0[lane] = part }
+  /// What the receipts of `recipient` say about some of these messages.
+  func book(
+    of recipient: Device, from sender: Device, numbers: [Int], stride: Int = 1
+  ) -> ReceiptBook {
+    let words = numbers.map { number in
+      recipient.processed(ids[number - first], message: MessageIndex.messageID(number), from: sender)
     }
-    return parts.withLock { $0.flatMap { $0 } }
+    return ReceiptBook(first: numbers.first ?? first, stride: stride, words, key: recipient.key)
   }
 }
 
@@ -107,16 +103,18 @@ struct IssuedFrames: Sendable {
 struct ReceiptBook: Sendable {
   var first = 0
   var stride = 1
-  var receipts: [[UInt8]]
+  var words: [ReceiptBody]
+  /// Signs what is said at the same time together.
+  let key: SigningKey
   private var isTaken: [Bool]
 
-  init(first: Int = 0, stride: Int = 1, _ receipts: [[UInt8]]) {
-    (self.first, self.stride, self.receipts) = (first, stride, receipts)
-    isTaken = [Bool](repeating: false, count: receipts.count)
+  init(first: Int = 0, stride: Int = 1, _ words: [ReceiptBody], key: SigningKey) {
+    (self.first, self.stride, self.words, self.key) = (first, stride, words, key)
+    isTaken = [Bool](repeating: false, count: words.count)
   }
 
   enum Page {
-    case receipt([UInt8])
+    case word(ReceiptBody)
     /// It was given out before: the node delivered a settled message again.
     case again
     /// This recipient leaves the message alone.
@@ -125,10 +123,10 @@ struct ReceiptBook: Sendable {
 
   mutating func take(_ number: Int) -> Page {
     let offset = number - first
-    guard offset >= 0, offset.isMultiple(of: stride), offset / stride < receipts.count else { return .none }
+    guard offset >= 0, offset.isMultiple(of: stride), offset / stride < words.count else { return .none }
     guard !isTaken[offset / stride] else { return .again }
     isTaken[offset / stride] = true
-    return .receipt(receipts[offset / stride])
+    return .word(words[offset / stride])
   }
 
   var takenCount: Int { isTaken.count { $0 } }

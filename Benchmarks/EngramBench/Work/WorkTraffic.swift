@@ -1,4 +1,5 @@
 import EngramCore
+import EngramCrypto
 import EngramWire
 import NIOCore
 
@@ -215,7 +216,7 @@ final class WorkTraffic {
     let now = monotonicNs()
     let before = consumers[consumer].delivered
     var complete = 0
-    var settlements = FieldWriter(capacity: 16 << 10)
+    var taken: [(seq: UInt64, token: UInt64, word: ReceiptBody)] = []
     let isWhole = FrameScan.eachItem(in: bytes) { item in
       guard item.kind == 4, item.payload.count >= LeaseScan.number + 8 else { return }
       let number = Int(item.payload.bigEndian(LeaseScan.number, UInt64.self))
@@ -225,12 +226,11 @@ final class WorkTraffic {
       if firstArrivalNs == nil { firstArrivalNs = now }
       judgeOrder(number, item.seq, consumer)
       switch plan.books[consumers[consumer].book].take(number) {
-      case .receipt(let receipt):
+      case .word(let word):
         copies[number] += 1
         arrivedNs[number] = now
         if Int(copies[number]) == plan.copies { complete += 1 }
-        LeaseScan.appendAck(
-          item.seq, token: item.payload.bigEndian(LeaseScan.token, UInt64.self), receipt, to: &settlements)
+        taken.append((item.seq, item.payload.bigEndian(LeaseScan.token, UInt64.self), word))
       case .again: counters.doubles += 1
       case .none: break
       }
@@ -238,7 +238,17 @@ final class WorkTraffic {
     if !isWhole { counters.malformedFrames += 1 }
     if consumers[consumer].delivered > before { lastItems = frame }
     if case .delivery = plan.release { release(complete) }
-    if !settlements.bytes.isEmpty { post(5, settlements, on: consumers[consumer].link) }
+    if !taken.isEmpty { settle(taken, consumer) }
+  }
+
+  /// Signs what came in one frame together, as a client does.
+  private func settle(_ taken: [(seq: UInt64, token: UInt64, word: ReceiptBody)], _ consumer: Int) {
+    var settlements = FieldWriter(capacity: taken.count * 1_024)
+    let receipts = signDeviceReceipts(taken.map(\.word), with: plan.books[consumers[consumer].book].key)
+    for (entry, receipt) in zip(taken, receipts) {
+      LeaseScan.appendAck(entry.seq, token: entry.token, receipt, to: &settlements)
+    }
+    post(5, settlements, on: consumers[consumer].link)
   }
 
   private func judgeOrder(_ number: Int, _ seq: UInt64, _ consumer: Int) {

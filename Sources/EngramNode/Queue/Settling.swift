@@ -23,7 +23,8 @@ extension Node {
     do throws(ErrorCode) { mailbox = try workMailbox(session) } catch {
       return completion(settlements.map { _ in ItemOutcome(.refused, code: error) })
     }
-    let claims = settlements.map { claim($0, in: mailbox, session) }
+    let roots = ReceiptRoots()
+    let claims = settlements.map { claim($0, in: mailbox, session, roots) }
     if let outcomes = renewals(claims) { return completion(outcomes) }
     commitLoop.submit(
       CommitCommand(weight: claims.count) { [self] group in
@@ -45,14 +46,16 @@ extension Node {
       })
   }
 
-  private func claim(_ settlement: Settlement, in mailbox: Int64, _ session: ClientSession) -> Claim {
+  private func claim(
+    _ settlement: Settlement, in mailbox: Int64, _ session: ClientSession, _ roots: ReceiptRoots
+  ) -> Claim {
     let (seq, token, kid) = (settlement.seq, settlement.token, session.kid)
     switch settlement.verb {
     case .renew:
       let code = dispatcher.renew(mailbox, seq: seq, token: token, kid: kid)
       return Claim(settlement: settlement, lease: .failure(code), receipt: .success(nil))
     case .ack(let bytes), .reject(_, let bytes):
-      let receipt = checkReceipt(bytes, from: session)
+      let receipt = checkReceipt(bytes, from: session, roots)
       // What is refused for its own sake leaves the lease alone.
       if case .failure(let code) = receipt {
         return Claim(settlement: settlement, lease: .failure(code), receipt: receipt)
