@@ -16,6 +16,10 @@ enum ClientLimits {
   /// each answer costs three fsyncs until all of it is settled.
   static let itemsPerFetch = 256
   static let liveCredit = 256
+  /// Messages among which the most urgent are chosen unless the caller says otherwise: one answer of a node.
+  static let chosenAmong = itemsPerFetch
+  /// Bytes that are fetched, and bodies that are in memory, before the first of them is handed out.
+  static let gatheredBytes = 16 << 20
   /// Longest poll the node holds.
   static let pollSecondsMax = 20
   /// First and longest wait before a live connection is tried again; drawn between zero and the current one.

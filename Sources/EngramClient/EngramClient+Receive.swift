@@ -4,27 +4,39 @@ internal import EngramCrypto
 internal import Synchronization
 
 extension EngramClient {
-  /// Messages that wait for this device, opened and verified, in order of arrival.
+  /// Messages that wait for this device, opened and verified: by priority, of equals in order of arrival.
+  ///
+  /// What waits is looked at in rounds: all of one is handed out, by this call and those after it, before
+  /// anything that comes later, however urgent. So nothing waits for ever.
   ///
   /// A message is handed out once by this object, and again after `open` until it is acknowledged.
   /// - Parameters:
   ///   - max: at most so many.
   ///   - waitSeconds: how long to wait when there are none.
+  ///   - among: how many a round may have, or 16 MiB.
   /// - Throws: `EngramError`; what was stored before stays and is handed out by the next call.
-  public func receive(max: Int = 100, waitSeconds: Int = 0) async throws -> [ReceivedMessage] {
+  public func receive(
+    max: Int = 100, waitSeconds: Int = 0, among: Int? = nil
+  ) async throws -> [ReceivedMessage] {
     try await publicly {
       try await mailbox.begin()
       let deadline = Deadline(seconds: waitSeconds)
-      var messages = try await mailbox.take(max: max)
+      let among = Swift.max(1, among ?? ClientLimits.chosenAmong)
+      var messages = try await mailbox.rest(max: max)
       await core.maintainIfDue()
       try? await core.deliverLeftOvers()
       await core.exchangeStubsIfDue()
       // Once per process whatever was heard, since a node may have been away when members came.
       await core.serveRetained(due: core.servedRetained.exchange(true, ordering: .relaxed))
       while messages.isEmpty {
-        let count = try await mailbox.fetch(
-          max: Swift.min(max, ClientLimits.itemsPerFetch), waitSeconds: deadline.pollSeconds)
-        messages = try await mailbox.take(max: max)
+        let count: Int
+        do { count = try await mailbox.gather(among, waitSeconds: deadline.pollSeconds) } catch {
+          // What is here can be read without the node; the next call says that it is away.
+          messages = try await mailbox.next(max: max, among: among)
+          if messages.isEmpty { throw error }
+          break
+        }
+        messages = try await mailbox.next(max: max, among: among)
         // Receipts and repetitions may have come instead; then there may be more behind them.
         guard messages.isEmpty, count == 0 else { continue }
         if deadline.hasPassed { break }
@@ -41,12 +53,15 @@ extension EngramClient {
   ///
   /// Durable when it returns, even if the node cannot be reached: then it is told later.
   /// - Parameter envelopeIDs: of received messages; unknown and already acknowledged ones are left out.
-  public func acknowledge(_ envelopeIDs: [String]) async throws {
+  /// - Returns: those whose delivery the node had ended before, `expired` for instance, so that their senders
+  ///   may have been told so. The signed word stands all the same.
+  @discardableResult
+  public func acknowledge(_ envelopeIDs: [String]) async throws -> [WorkFailure] {
     try await publicly {
       let ids = envelopeIDs.compactMap { bytes(hex: $0).flatMap { EnvelopeID($0) } }
       let inbound = Inbound(
         account: core.account, device: core.device, credentials: core.credentials, nowMs: core.nowMs())
-      guard !ids.isEmpty else { return }
+      guard !ids.isEmpty else { return [] }
       let acks = try await core.commit { rows in
         var known: Set<EnvelopeID> = []
         let open = try ids.compactMap { id in
@@ -60,7 +75,13 @@ extension EngramClient {
           return (entry.id, MailboxAck(seq: entry.row.seq, receipt: receipt))
         }
       }
-      await core.deliver(acks.map(\.1), settling: acks.map { ($0.0, $0.1.seq) })
+      let refused = await core.deliver(acks.map(\.1), settling: acks.map { ($0.0, $0.1.seq) })
+      let ends = Dictionary(acks.map { ($0.1.seq, $0.0) }) { first, _ in first }
+      return refused.compactMap { refusal in
+        ends[refusal.seq].map {
+          WorkFailure(envelopeID: $0.description, error: EngramError(lateWord: refusal.code))
+        }
+      }
     }
   }
 

@@ -60,14 +60,13 @@ extension EngramClient {
       try check(count: max, visibilitySeconds: visibilitySeconds)
       await core.maintainIfDue()
       try? await core.deliverLeftOvers()
-      let mode = try await core.api.queueState().mode
       let desk = WorkDesk(core: core, isPolled: true)
       let deadline = Deadline(seconds: waitSeconds)
       while true {
         let items = try await core.api.lease(
           max: Swift.min(max, ClientLimits.itemsPerFetch), visibilitySeconds: visibilitySeconds,
           waitSeconds: deadline.pollSeconds)
-        let work = try await core.take(items, for: desk, mode: mode)
+        let work = try await core.take(items, for: desk)
         if !work.isEmpty { return work }
         guard items.isEmpty else { continue }
         if deadline.hasPassed { return [] }
@@ -133,15 +132,16 @@ extension QueueReport {
 
 extension ClientCore {
   /// Commits what came, answers what needs no application, and returns the rest.
-  func take(_ items: [MailboxItem], for desk: WorkDesk, mode: String) async throws -> [WorkItem] {
+  func take(_ items: [MailboxItem], for desk: WorkDesk) async throws -> [WorkItem] {
     guard !items.isEmpty else { return [] }
     // Counted from before the disk is waited for: rather too early than too late.
     let arrival = ContinuousClock.now
-    let result = try await commit { [self, nowMs = nowMs()] rows in
+    let nowMs = nowMs()
+    let (result, sawGap) = try await commit { [self] rows in
       var inbound = Inbound(account: account, device: device, credentials: credentials, nowMs: nowMs)
-      inbound.raisesGaps = mode != QueueMode.one.name
-      return try inbound.process(items, in: rows)
+      return (try inbound.process(items, in: rows), inbound.sawGap)
     }
+    if sawGap { await judgeGaps(foundMs: nowMs) }
     if result.hasNews { hasNews.store(true, ordering: .relaxed) }
     let (new, answers) = await desk.admit(result.offers)
     Task {

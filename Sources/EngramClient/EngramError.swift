@@ -52,6 +52,22 @@ public struct EngramError: Error, Sendable, Equatable, CustomStringConvertible {
     self.init(Self.kind(ofRefusal: code), code)
   }
 
+  /// The answer to an acknowledgement that came too late.
+  /// - Parameter code: `none` when the node only says that there is nothing to acknowledge any more.
+  init(lateWord code: ErrorCode) {
+    let hint =
+      "it is not shown again; `processed` is signed and stands against what a node may have told the sender"
+    switch code {
+    case .none, .notFound:
+      self.init(
+        .refused, name: "delivery-gone",
+        "the node had ended the delivery before the message was acknowledged", hint: hint)
+    case .expired:
+      self.init(.refused, code, saying: "the message expired before it was acknowledged", hint: hint)
+    default: self.init(refusal: code)
+    }
+  }
+
   /// A device that the node does not know stays unknown, however often it asks.
   static func kind(ofRefusal code: ErrorCode) -> Kind {
     code.isRetryable && code != .unknownDevice ? .unreachable : .refused

@@ -53,8 +53,6 @@ struct Inbound {
   let device: SigningKey
   let credentials: CredentialCache
   let nowMs: UInt64
-  /// False where other devices take messages of the same chain: then what is missing here is with them.
-  var raisesGaps = true
   /// The item at hand came under a lease.
   var isLeased = false
   /// Something was found missing that was not before.
@@ -266,7 +264,6 @@ struct Inbound {
     var chain = try chain(from: header.senderKid, in: rows)
     switch try judgePlace(message, after: chain.head, in: rows) {
     case .inOrder: break
-    case .gap where !raisesGaps: break
     case .gap(let missing):
       isAfterGap = true
       chain.hasGap = true

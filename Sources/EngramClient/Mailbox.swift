@@ -10,6 +10,8 @@ actor Mailbox {
   /// Items up to here were seen by this process; the node would repeat what is not acknowledged.
   private var seenThrough: UInt64 = 0
   private var handedThrough: Int64 = 0
+  /// Messages up to `handedThrough` that wait for their turn: most urgent first, of equals as they came.
+  private var round: [Int64] = []
 
   init(core: ClientCore) { self.core = core }
 
@@ -42,12 +44,78 @@ actor Mailbox {
   /// One GET, worked through and answered.
   /// - Returns: how many items came, kept or not.
   func fetch(max: Int, waitSeconds: Int) async throws -> Int {
+    try await fetchPage(max: max, waitSeconds: waitSeconds).items
+  }
+
+  private struct Page {
+    var items = 0
+    var bytes = 0
+    /// Messages that were new.
+    var stored = 0
+  }
+
+  private func fetchPage(max: Int, waitSeconds: Int) async throws -> Page {
     let items = try await core.api.items(max: max, waitSeconds: waitSeconds, after: seenThrough)
-    guard !items.isEmpty else { return 0 }
+    guard !items.isEmpty else { return Page() }
     let result = try await absorb(items)
     await core.deliver(result.acks, settling: result.settles)
     if result.controls > 0 { await core.exchangeStubsIfDue(isUrgent: true) }
-    return items.count
+    return Page(
+      items: items.count, bytes: items.reduce(0) { $0 + $1.payload.count }, stored: result.stored)
+  }
+
+  /// Fetches what waits, until nothing more comes at once or there are `count` messages to choose from.
+  /// - Parameter waitSeconds: for the first, when there is nothing here either.
+  /// - Returns: how many items came, kept or not.
+  func gather(_ count: Int, waitSeconds: Int) async throws -> Int {
+    let isEmpty = try core.store.read { try $0.unacknowledgedHeads(after: handedThrough, limit: 1) }.isEmpty
+    var sum = Page()
+    while true {
+      let waits = isEmpty && sum.items == 0
+      let page = try await fetchPage(
+        max: ClientLimits.itemsPerFetch, waitSeconds: waits ? waitSeconds : 0)
+      sum.items += page.items
+      sum.bytes += page.bytes
+      sum.stored += page.stored
+      guard page.items >= ClientLimits.itemsPerFetch, sum.stored < count,
+        sum.bytes < ClientLimits.gatheredBytes
+      else { return sum.items }
+    }
+  }
+
+  /// Messages that the application has not been given by this process, the most urgent of the first `among`
+  /// that came leading, of equals the one that came first. What was looked at together is handed out before
+  /// anything that comes later, so that nothing waits for ever.
+  func next(max: Int, among: Int) throws -> [ReceivedMessage] {
+    // No suspension point in here: two callers must not be given the same message.
+    if round.isEmpty {
+      let heads = try core.store.read { try $0.unacknowledgedHeads(after: handedThrough, limit: among) }
+      round = heads.sorted { a, b in
+        (b.priority.rawValue, a.row) < (a.priority.rawValue, b.row)
+      }.map(\.row)
+      handedThrough = heads.last?.row ?? handedThrough
+    }
+    return try takeRound(max: max, maxBytes: ClientLimits.gatheredBytes)
+  }
+
+  /// What is left of a round.
+  func rest(max: Int) throws -> [ReceivedMessage] {
+    try takeRound(max: max, maxBytes: ClientLimits.gatheredBytes)
+  }
+
+  private func takeRound(max: Int, maxBytes: Int) throws -> [ReceivedMessage] {
+    var messages: [ReceivedMessage] = []
+    var (taken, bytes) = (0, 0)
+    try core.store.read { rows in
+      for row in round where messages.count < max && bytes < maxBytes {
+        taken += 1
+        guard let message = try rows.unacknowledged(row: row) else { continue }
+        bytes += message.body.count
+        messages.append(ReceivedMessage(message))
+      }
+    }
+    round.removeFirst(taken)
+    return messages
   }
 
   /// Commits a batch of items.
@@ -64,13 +132,15 @@ actor Mailbox {
     return result
   }
 
-  /// Messages that the application has not been given by this process, in order of arrival.
+  /// Messages that the application has not been given by this process, in order of arrival, for readers of a
+  /// live connection.
   func take(max: Int) async throws -> [ReceivedMessage] {
     // Not a suspension point between reading and moving the cursor: two callers must not be given the same
     // message.
+    let left = try takeRound(max: .max, maxBytes: .max)
     let rows = try core.store.read { try $0.unacknowledged(after: handedThrough, limit: max) }
     if let last = rows.last { handedThrough = last.row }
-    return rows.map(ReceivedMessage.init)
+    return left + rows.map(ReceivedMessage.init)
   }
 }
 
@@ -90,8 +160,12 @@ extension ReceivedMessage {
 extension ClientCore {
   /// Tells the node what this device has to say about its items. What does not arrive is said again later:
   /// signed receipts are on the disk, and the node repeats what nobody acknowledged.
-  func deliver(_ acks: [MailboxAck], settling envelopes: [(id: EnvelopeID, seq: UInt64)]) async {
-    guard !acks.isEmpty else { return }
+  /// - Returns: those of which the node says that it does not take them.
+  @discardableResult
+  func deliver(
+    _ acks: [MailboxAck], settling envelopes: [(id: EnvelopeID, seq: UInt64)]
+  ) async -> [(seq: UInt64, code: ErrorCode)] {
+    guard !acks.isEmpty else { return [] }
     let seqs = acks.map(\.seq)
     do {
       let outcomes = try await transmit(acks)
@@ -100,8 +174,16 @@ extension ClientCore {
         zip(seqs, outcomes).filter { $0.1.outcome != .later && $0.1.code != .leaseLost }.map(\.0))
       let settled = envelopes.filter { done.contains($0.seq) }
       if !settled.isEmpty { try await commit { try $0.settle(settled) } }
+      return zip(seqs, outcomes).compactMap { seq, outcome in
+        switch outcome.outcome {
+        case .accepted, .later: nil
+        case .duplicate: (seq, .none)
+        case .refused: (seq, outcome.code)
+        }
+      }
     } catch {
       // Not lost: see above.
+      return []
     }
   }
 

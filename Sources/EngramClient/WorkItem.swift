@@ -71,7 +71,8 @@ public struct WorkItem: Sendable {
   public func renew() async throws { try await publicly { try await desk.renew(id, turn: turn) } }
 }
 
-/// The node did not take a word about a message, `lease-lost` for instance: it is somebody else's by now.
+/// The node did not take a word about a message: `lease-lost` when it is somebody else's by now, `expired`
+/// when its time was over.
 public struct WorkFailure: Sendable {
   public let envelopeID: String
   public let error: EngramError

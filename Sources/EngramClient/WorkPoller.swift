@@ -32,14 +32,13 @@ struct WorkPoller: Sendable {
   private func poll() async throws {
     await core.maintainIfDue()
     try await core.deliverLeftOvers()
-    let mode = try await core.api.queueState().mode
     while await !queue.isFinished {
       try Task.checkCancellation()
       let inHand = await desk.handCount
       let items = try await core.api.lease(
         max: min(prefetch - inHand, ClientLimits.itemsPerFetch), visibilitySeconds: visibilitySeconds,
         waitSeconds: 0)
-      await queue.add(try await core.take(items, for: desk, mode: mode))
+      await queue.add(try await core.take(items, for: desk))
       if items.isEmpty, inHand == 0 { return }
       // At most half is missing when more is fetched, so that a message costs far less than a request.
       await desk.wait(handMax: items.isEmpty ? 0 : prefetch / 2)

@@ -122,11 +122,9 @@ struct WorkReader: Sendable {
   /// - Throws: what will not get better by trying again.
   private func connectOnce() async throws -> Bool {
     let link: LiveLink
-    let mode: String
     do {
       await core.maintainIfDue()
       try await core.deliverLeftOvers()
-      mode = try await core.api.queueState().mode
       link = LiveLink(try await core.api.realtime())
       try await link.consume(request)
     } catch let error as EngramError where error.kind == .unreachable { return false }
@@ -140,7 +138,7 @@ struct WorkReader: Sendable {
           group.addTask { try await renew() }
           group.addTask { try await maintain() }
           group.addTask { try await listen(link) }
-          try await pump(link, mode)
+          try await pump(link)
           group.cancelAll()
         }
       } onCancel: {
@@ -179,11 +177,11 @@ struct WorkReader: Sendable {
     }
   }
 
-  private func pump(_ link: LiveLink, _ mode: String) async throws {
+  private func pump(_ link: LiveLink) async throws {
     for await message in link.messages {
       switch try? RealtimeFrame(parsing: message[...]) {
       case .items(let items):
-        await queue.add(try await core.take(items, for: desk, mode: mode))
+        await queue.add(try await core.take(items, for: desk))
         let counted = items.count { $0.kind == .receipt || $0.kind == .notice }
         // A connection that ended meanwhile ends this loop as well.
         if counted > 0 { Task { try? await link.grant(counted) } }

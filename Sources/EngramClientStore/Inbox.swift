@@ -54,6 +54,29 @@ extension ClientSnapshot {
       """, [.number(row), .number(limit)])
   }
 
+  /// Rows of messages that the application has not acknowledged, in order of arrival, with their priorities.
+  package func unacknowledgedHeads(
+    after row: Int64, limit: Int
+  ) throws -> [(row: Int64, priority: Priority)] {
+    try all(
+      """
+      SELECT i.row, i.priority FROM inbox AS i WHERE i.row > ? AND i.receipt IS NULL
+        AND NOT EXISTS (SELECT 1 FROM leased AS l WHERE l.envelope_id = i.envelope_id)
+      ORDER BY i.row LIMIT ?
+      """, [.number(row), .number(limit)]
+    ) { (Int64(try $0.number(0)), try $0.value(1)) }
+  }
+
+  /// Nil when it was acknowledged meanwhile, or belongs to a consumer.
+  package func unacknowledged(row: Int64) throws -> InboxRow? {
+    try received(
+      """
+      WHERE i.row = ? AND i.receipt IS NULL
+        AND NOT EXISTS (SELECT 1 FROM leased AS l WHERE l.envelope_id = i.envelope_id)
+      """, [.number(row)]
+    ).first
+  }
+
   /// Rows of the inbox with what was in them, those that `condition` says (`i` is the inbox).
   func received(_ condition: String, _ arguments: [Argument]) throws -> [InboxRow] {
     try all(

@@ -21,7 +21,7 @@ extension Node {
       let items = try handOut(
         rows, leased: dispatcher.leased(session.mailbox) ?? [], maxCount: maxCount, maxBytes: maxBytes,
         knownSenders: &knownSenders)
-      noteShown(items, in: session.mailbox)
+      noteShown(items, session, besides: Set(rows.filter(\.isShown).map(\.seq)))
       // Rows that ran out or are not due yet must not hide what is behind them.
       if !items.isEmpty { return items }
     }
@@ -36,6 +36,10 @@ extension Node {
       case .delivery(let row): row.seq
       case .notice(let row): row.seq
       }
+    }
+
+    var isShown: Bool {
+      if case .delivery(let row) = self { row.place.isShown } else { false }
     }
   }
 
@@ -113,13 +117,26 @@ extension Node {
         items.append(MailboxItem(kind: .receipt, seq: seq, payload: bytes))
       }
     }
-    noteShown(items, in: session.mailbox)
+    noteShown(items, session)
     return items
   }
 
-  private func noteShown(_ items: [MailboxItem], in mailbox: Int64) {
+  /// Remembers what a reader is handed: it cannot be called back any more, and if nothing is said about it
+  /// for a while, its sender is told that the device has it.
+  /// - Parameter told: of these the sender knows.
+  private func noteShown(_ items: [MailboxItem], _ session: ClientSession, besides told: Set<UInt64> = []) {
     guard let last = items.last(where: { $0.kind == .envelope }) else { return }
-    shown.add(mailbox, through: last.seq)
+    shown.add(session.mailbox, through: last.seq)
+    let dueMs = clock.monotonicMs() + settings.deliveredAfterMs
+    var entries: [DeliveredBatch.Entry] = []
+    entries.reserveCapacity(items.count)
+    for item in items where item.kind == .envelope && !told.contains(item.seq) {
+      entries.append(
+        DeliveredBatch.Entry(
+          mailbox: session.mailbox, seq: item.seq, address: session.address, kid: session.kid,
+          isLeased: false, dueMs: dueMs))
+    }
+    delivered.add(entries)
   }
 
   /// Has what is committed for a device kept in memory, for `freshItems`.
@@ -211,7 +228,9 @@ extension Node {
           }
         }
         try notices.write(in: group)
-        group.afterCommit { [metrics] _ in
+        group.afterCommit { [metrics, delivered] _ in
+          let settled = zip(checked, outcomes).filter { [.accepted, .duplicate].contains($1.outcome) }
+          delivered.settled(session.mailbox, seqs: settled.lazy.map(\.0.seq))
           metrics.add(.acknowledged, outcomes.count { $0.outcome == .accepted })
           completion(outcomes)
         }

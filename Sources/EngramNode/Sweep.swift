@@ -120,6 +120,10 @@ extension Node {
             continue
           }
           for body in bodies { statements.add(body) }
+          if mayBeInHand(delivery) {
+            try group.transaction.expectLateWord(
+              about: delivery.info.dedupe, in: delivery.mailbox, expiresMs: delivery.info.expiresMs)
+          }
           metrics.add(.expired)
           group.note(.gone(mailbox: delivery.mailbox, seq: delivery.seq))
           audit(.expired, delivery.info, code: .expired, actor: nil, group)
@@ -134,12 +138,20 @@ extension Node {
       })
   }
 
+  /// Whether a device may be at work on it.
+  private func mayBeInHand(_ delivery: PlacedDelivery) -> Bool {
+    delivery.mailboxKind.isOfDevices
+      && (delivery.place.attempt > 0 || shown.contains(delivery.place)
+        || dispatcher.holder(delivery.mailbox, of: delivery.seq) != nil)
+  }
+
   /// Drops finished rows whose expiry lies further back than the grace, and remembers how far: what expires
   /// at or before that is refused from then on, whatever the clock says.
   private func purge(in group: CommitGroup) throws {
     guard group.nowMs > Limits.dedupeGraceMs else { return }
-    let (count, highest) = try group.transaction.purgeMessages(
-      expiredBefore: group.nowMs - Limits.dedupeGraceMs, limit: 10_000)
+    let before = group.nowMs - Limits.dedupeGraceMs
+    try group.transaction.purgeLateWords(expiredBefore: before, limit: 10_000)
+    let (count, highest) = try group.transaction.purgeMessages(expiredBefore: before, limit: 10_000)
     guard count > 0, highest > purgedThroughMs else { return }
     try group.transaction.setValue(bigEndianBytes(highest), for: Self.purgedThroughKey)
     group.afterCommit { [self] _ in

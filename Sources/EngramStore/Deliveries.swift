@@ -163,13 +163,15 @@ private struct ReadBudget {
   }
 }
 
+/// What a new row of `delivery` is given; the rest has defaults.
+private let insertedColumns = "mailbox, seq, message, slots, rank, hold_ms, attempt, kids, history"
 /// The columns that `deliveryPlace` decodes, in its order, from `delivery`.
-let placeColumns = "mailbox, seq, message, slots, rank, hold_ms, attempt, kids, history"
+let placeColumns = insertedColumns + ", shown"
 /// Where columns after `placeColumns` begin.
-let placeColumnCount: Int32 = 9
+let placeColumnCount: Int32 = 10
 
 enum DeliverySQL {
-  static let insert = "INSERT INTO delivery (\(placeColumns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+  static let insert = "INSERT INTO delivery (\(insertedColumns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
   static let find = "SELECT \(placeColumns) FROM delivery WHERE mailbox = ? AND seq = ?"
   static let mainLane = """
     SELECT \(placeColumns) FROM delivery WHERE mailbox = ? AND seq > ? AND rank IS NULL ORDER BY seq LIMIT ?
@@ -183,12 +185,14 @@ enum DeliverySQL {
 }
 
 func deliveryPlace(_ fields: Fields) throws(StoreError) -> DeliveryPlace {
-  DeliveryPlace(
+  var place = DeliveryPlace(
     mailbox: try fields.integer(0), seq: try fields.ordered(1), message: try fields.integer(2),
     slots: try slots(fields, 3), rank: try fields.optionalInteger(4).map { UInt64(clamping: $0) },
     holdMs: try fields.ordered(5), attempt: UInt32(clamping: try fields.integer(6)),
     kids: try fields.isNull(7) ? nil : kids(fields, 7),
     history: try fields.isNull(8) ? nil : fields.bytes(8))
+  place.isShown = try fields.integer(9) != 0
+  return place
 }
 
 /// Recipients number at most 1,000, so two bytes each.

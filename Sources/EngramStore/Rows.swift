@@ -12,6 +12,9 @@ package enum MailboxKind: Int64, Sendable, CaseIterable {
   case workQueue = 4
   /// What failed for good in another mailbox; the owner is that mailbox's id, 8 bytes.
   case deadLetters = 5
+
+  /// Whether devices of clients are given what is in it.
+  package var isOfDevices: Bool { self == .device || self == .workQueue }
 }
 
 /// A message to be stored. Times are milliseconds since 1970.
@@ -130,6 +133,8 @@ package struct DeliveryPlace: Equatable, Sendable {
   package var kids: [Kid]?
   /// The last failures, in the caller's encoding.
   package var history: [UInt8]?
+  /// Its device has read it without a lease, and its sender was told so: see `markShown`.
+  package internal(set) var isShown = false
 
   package init(
     mailbox: Int64, seq: UInt64, message: Int64, slots: [Int], rank: UInt64? = nil, holdMs: UInt64 = 0,

@@ -9,6 +9,7 @@ enum Schema {
     migrator.registerMigration("2 mail") { try $0.execute(sql: mail) }
     migrator.registerMigration("topics") { try $0.execute(sql: topics) }
     migrator.registerMigration("templates") { try $0.execute(sql: templates) }
+    migrator.registerMigration("reading") { try $0.execute(sql: reading) }
     return migrator
   }
 
@@ -199,5 +200,21 @@ enum Schema {
       check_sum BLOB NOT NULL CHECK (length(check_sum) = 16),
       PRIMARY KEY (name, version)
     ) STRICT, WITHOUT ROWID;
+    """
+
+  private static let reading = """
+    -- shown: 1 when its device has read it without a lease and its sender was told so.
+    ALTER TABLE delivery ADD COLUMN shown INTEGER NOT NULL DEFAULT 0 CHECK (shown IN (0, 1));
+
+    -- Deliveries that a node's word ended while a device may have been at work on them, by their message:
+    -- the device's own word may still come. heard: it has.
+    CREATE TABLE late_word (
+      dedupe BLOB NOT NULL CHECK (length(dedupe) = 32),
+      mailbox INTEGER NOT NULL,
+      expires_ms INTEGER NOT NULL,
+      heard INTEGER NOT NULL CHECK (heard IN (0, 1)),
+      PRIMARY KEY (dedupe, mailbox)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX late_word_by_expiry ON late_word (expires_ms);
     """
 }

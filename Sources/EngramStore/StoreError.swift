@@ -5,6 +5,7 @@ internal import GRDB
 package enum StoreTable: String, Sendable {
   case audit, client, delivery, device, invite, link, mailbox, message, meta, notice, prekey, retain
   case subscription, template
+  case lateWord = "late_word"
   case tokenUse = "token_use"
 }
 

@@ -90,7 +90,7 @@ CREATE TABLE delivery (
   hold_ms INTEGER NOT NULL CHECK (hold_ms >= 0),
   attempt INTEGER NOT NULL,
   kids BLOB,
-  history BLOB,
+  history BLOB, shown INTEGER NOT NULL DEFAULT 0 CHECK (shown IN (0, 1)),
   PRIMARY KEY (mailbox, seq),
   CHECK (rank IS NULL OR hold_ms = 0)
 ) STRICT, WITHOUT ROWID;
@@ -166,3 +166,13 @@ CREATE TABLE template (
   check_sum BLOB NOT NULL CHECK (length(check_sum) = 16),
   PRIMARY KEY (name, version)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE late_word (
+  dedupe BLOB NOT NULL CHECK (length(dedupe) = 32),
+  mailbox INTEGER NOT NULL,
+  expires_ms INTEGER NOT NULL,
+  heard INTEGER NOT NULL CHECK (heard IN (0, 1)),
+  PRIMARY KEY (dedupe, mailbox)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX late_word_by_expiry ON late_word (expires_ms);

@@ -8,9 +8,14 @@ struct InboxCommand: AsyncParsableCommand {
     commandName: "inbox",
     abstract: "Fetch, verify and show messages.",
     discussion: """
+      What waits is shown by priority, CRITICAL first, of equals what came first: among the first 1,000 \
+      messages or 16 MiB, then the next. With --follow messages are shown as they come.
+
       Without --ack messages are shown and stay: the next `inbox` shows them again, and their senders learn \
-      nothing. With --ack each one is acknowledged after it was written out: its sender gets a signed \
-      receipt, and it is never shown again. One command at a time receives for a home.
+      that they were delivered. With --ack each one is acknowledged after it was written out: its sender gets \
+      a signed receipt, and it is never shown again. One that expired in between is named in a warning, as \
+      JSON with `warning`, `code` and `message`; its receipt is sent all the same. One command at a time \
+      receives for a home.
 
       Bodies that are not text are not printed; take them with --out, which writes each into a file named \
       after its envelope and makes sure that it is on the disk before it is acknowledged.
@@ -50,6 +55,7 @@ struct InboxCommand: AsyncParsableCommand {
     try await common.withClient { client in
       var shown = 0
       if follow {
+        await sayWhereMailIs(client)
         for try await message in client.follow() {
           try await hand(message, client)
           shown += 1
@@ -59,13 +65,43 @@ struct InboxCommand: AsyncParsableCommand {
       }
       while shown < limit {
         let page = Swift.min(100, limit - shown)
-        let messages = try await client.receive(max: page, waitSeconds: shown == 0 ? Int(wait.seconds) : 0)
+        let messages = try await client.receive(
+          max: page, waitSeconds: shown == 0 ? Int(wait.seconds) : 0, among: Self.among)
         if messages.isEmpty { break }
         for message in messages { try await hand(message, client, acknowledge: false) }
-        if ack { try await client.acknowledge(messages.map(\.envelopeID)) }
+        if ack { try warn(await client.acknowledge(messages.map(\.envelopeID))) }
         shown += messages.count
       }
-      if shown == 0, !common.json { Terminal.note("no messages") }
+      if shown == 0 {
+        if !common.json { Terminal.note("no messages") }
+        await sayWhereMailIs(client)
+      }
+    }
+  }
+
+  /// Messages that are put in order at once.
+  private static let among = 1_000
+
+  /// Where this agent's devices share a queue, nothing comes to readers: a person is told what does.
+  private func sayWhereMailIs(_ client: EngramClient) async {
+    guard let queue = try? await client.queueState(), queue.mode == "one" else { return }
+    Terminal.note(
+      "this agent's devices share one queue, in which \(queue.waiting + queue.held) wait: take them with "
+        + "`engram work`, or let each device have its own copy with `engram queue mode each`")
+  }
+
+  /// The application's word came too late for its node.
+  private func warn(_ late: [WorkFailure]) throws {
+    for failure in late {
+      let form = LateForm(
+        envelopeID: failure.envelopeID, warning: failure.error.name, code: failure.error.code,
+        message: failure.error.message)
+      if common.json {
+        try Terminal.write(jsonLine(form))
+      } else {
+        Terminal.note("warning: \(failure.envelopeID): \(form.message) (\(form.warning), code \(form.code))")
+        if let hint = failure.error.hint { Terminal.note("hint: \(hint)") }
+      }
     }
   }
 
@@ -80,8 +116,15 @@ struct InboxCommand: AsyncParsableCommand {
     }
     let form = MessageForm(message, file: path)
     try Terminal.write(common.json ? jsonLine(form) : form.text)
-    if ack, acknowledge { try await client.acknowledge([message.envelopeID]) }
+    if ack, acknowledge { try warn(await client.acknowledge([message.envelopeID])) }
   }
+}
+
+private struct LateForm: Encodable {
+  let envelopeID: String
+  let warning: String
+  let code: UInt16
+  let message: String
 }
 
 private func unwritable(_ path: String) -> CommandFailure {

@@ -295,7 +295,8 @@ final class FakeNode: Sendable {
       }
     }
     guard found.contains(where: { $0.kind != .certificate }) else { return NodeReply(status: 204, body: []) }
-    return NodeReply(status: 200, body: MailboxItem.encode(found))
+    let max = query.first { $0[0].hasSuffix("max") }.flatMap { Int($0[1]) } ?? .max
+    return NodeReply(status: 200, body: MailboxItem.encode(Array(found.prefix(max))))
   }
 
   func acknowledge(_ ack: MailboxAck, _ kid: Kid, underLease: Bool = false) -> ItemOutcome {

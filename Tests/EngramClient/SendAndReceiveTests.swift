@@ -37,6 +37,71 @@ struct SendAndReceiveTests {
     #expect(try await bob.alarms().isEmpty)
   }
 
+  private func send(_ text: String, _ priority: String = "NORMAL") async throws {
+    var options = SendOptions()
+    options.priority = priority
+    _ = try await alice.send(to: [bob.address], body: Array(text.utf8), options: options)
+  }
+
+  @Test("what waits is handed out by priority and worked through in order of arrival")
+  func priorities() async throws {
+    for priority in Priority.allCases { try await send(priority.name, priority.name) }
+    try await send("second", "HIGH")
+    let first = try await bob.receive(max: 2)
+    #expect(first.map(text) == ["CRITICAL", "URGENT"])
+    // What comes while a round is handed out is in the next one: LOW does not wait for ever.
+    try await send("later", "CRITICAL")
+    let rest = try await bob.receive(max: 3)
+    #expect(rest.map(text) == ["HIGH", "second", "NORMAL"])
+    #expect(try await bob.receive().map(text) == ["LOW"])
+    #expect(try await bob.receive().map(text) == ["later"])
+    #expect(try await bob.receive().isEmpty)
+    #expect((first + rest).allSatisfy { !$0.isAfterGap })
+    #expect(try await bob.alarms().isEmpty, "the chain was judged as it came")
+  }
+
+  @Test("what was not acknowledged and what is new are handed out together; a live reader gets it as it came")
+  func leftOvers() async throws {
+    for number in 0..<300 { try await send("old \(number)", "LOW") }
+    #expect(try await bob.receive(max: 1_000, among: 1_000).count == 300)
+    await bob.close()
+    try await send("new", "CRITICAL")
+    let again = try world.reopen("bob", at: world.globex)
+    #expect(try await again.receive(max: 2, among: 1_000).map(text) == ["new", "old 0"])
+    var stream = again.follow().makeAsyncIterator()
+    #expect(try await stream.next().map(text) == "old 1", "control: nothing is handed out twice")
+    await again.close()
+  }
+
+  @Test("what is here can be read while the node is away; then the caller learns that it is")
+  func away() async throws {
+    try await send("kept")
+    #expect(try await bob.receive().count == 1)
+    await bob.close()
+    let again = try world.reopen("bob", at: world.globex)
+    world.globex.set { $0.isReachable = false }
+    #expect(try await again.receive().map(text) == ["kept"])
+    await #expect(throws: EngramError.self) { try await again.receive() }
+    await again.close()
+  }
+
+  @Test("whoever acknowledges what the node has ended is told, and nobody else")
+  func lateWord() async throws {
+    for text in ["ended", "in time"] { try await send(text) }
+    let received = try await bob.receive()
+    let kid = bob.core.account.kid
+    world.globex.set { state in state.boxes[kid]?.removeAll { $0.kind == .envelope && $0.seq == 1 } }
+    let late = try await bob.acknowledge(received.map(\.envelopeID))
+    #expect(late.map(\.envelopeID) == [received[0].envelopeID])
+    #expect(late.map(\.error.name) == ["delivery-gone"])
+    #expect(try await bob.acknowledge(received.map(\.envelopeID)).isEmpty, "said once")
+    for (code, name) in [
+      (ErrorCode.expired, "expired"), (.none, "delivery-gone"), (.leaseLost, "lease-lost"),
+    ] {
+      #expect(EngramError(lateWord: code).name == name)
+    }
+  }
+
   @Test("several recipients and a batch keep their chains in order")
   func batch() async throws {
     let carol = try await world.register("carol", at: world.acme)

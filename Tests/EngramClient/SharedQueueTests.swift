@@ -53,6 +53,19 @@ struct SharedQueueTests {
     #expect(try await bob.alarms().allSatisfy(\.isResolved))
   }
 
+  @Test("what another device took is no loss to a consumer either, and stays on the list until it is proven")
+  func consumer() async throws {
+    _ = try await world.enrolDevice("phone", of: bob, at: world.globex)
+    _ = try await alice.send(to: [bob.address], body: [1])
+    takeFromBob(try await alice.send(to: [bob.address], body: [2]))
+    _ = try await alice.send(to: [bob.address], body: [3])
+    world.globex.set { $0.work.mode = .one }
+    let work = try await bob.lease(max: 3)
+    #expect(work.map(\.message.body) == [[1], [3]] && work.allSatisfy { !$0.message.isAfterGap })
+    #expect(try await bob.gaps().map(\.state) == [.shared])
+    for item in work { try await item.ack() }
+  }
+
   @Test("without a shared queue a missing message is missing, however many devices there are")
   func missing() async throws {
     _ = try await world.enrolDevice("phone", of: bob, at: world.globex)

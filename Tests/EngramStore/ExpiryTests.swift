@@ -79,4 +79,40 @@ struct ExpiryTests {
     #expect(try plan(done).contains("message_done"))
     #expect(try plan("SELECT seq FROM delivery WHERE message = 5").contains("delivery_of_message"))
   }
+
+  @Test("a late word is heard once, where it was expected or its delivery is still there, until it is purged")
+  func lateWords() throws {
+    try store.write { transaction throws in
+      func hear(_ number: Int, isOpen: Bool) throws -> Bool {
+        try transaction.hearLateWord(about: digest(number), in: mailbox, expiresMs: now, isOpen: isOpen)
+      }
+      #expect(try !hear(1, isOpen: false), "nobody waits for it")
+      try transaction.expectLateWord(about: digest(1), in: mailbox, expiresMs: now)
+      #expect(try hear(1, isOpen: false))
+      #expect(try !hear(1, isOpen: false))
+      #expect(try hear(2, isOpen: true))
+      try transaction.expectLateWord(about: digest(2), in: mailbox, expiresMs: now)
+      #expect(try !hear(2, isOpen: false), "it was heard before the delivery ended")
+      #expect(
+        try !transaction.hearLateWord(about: digest(2), in: peer, expiresMs: now, isOpen: false),
+        "that is another mailbox's")
+      try transaction.purgeLateWords(expiredBefore: now, limit: 10)
+      #expect(try !hear(2, isOpen: true), "control: its time has not come")
+      try transaction.purgeLateWords(expiredBefore: now + 1, limit: 10)
+      #expect(try hear(2, isOpen: true))
+    }
+  }
+
+  @Test("that a delivery was shown stays with it when it moves")
+  func shown() throws {
+    try store.write { transaction throws in
+      let seq = try transaction.post(1, to: mailbox, expiresMs: now)
+      var place = try #require(try transaction.place(mailbox, seq: seq))
+      #expect(!place.isShown)
+      try transaction.markShown(mailbox, seq: seq)
+      (place.mailbox, place.seq) = (peer, 9)
+      #expect(try transaction.moveDelivery(mailbox, seq: seq, to: place))
+      #expect(try transaction.place(peer, seq: 9)?.isShown == true)
+    }
+  }
 }

@@ -133,7 +133,8 @@ struct SpoolWatch {
   private mutating func acknowledge() async throws {
     let done = open.filter { folder.contains($0.key, in: SpoolState.processed.rawValue) }
     guard !done.isEmpty else { return }
-    try await client.acknowledge(Array(done.values))
+    let late = try await client.acknowledge(Array(done.values))
+    for failure in late { report(.trouble(failure.error)) }
     for file in done.keys.sorted() {
       open[file] = nil
       report(.acknowledged(file: file))

@@ -68,6 +68,10 @@ extension Node {
     for placed in try group.transaction.places(of: info) where withdraw(placed, in: group) {
       for body in try endings(.cancelled, code: .none, of: placed.place, info, group) { statements.add(body) }
       guard try group.transaction.removeDelivery(placed.mailbox, seq: placed.seq) != nil else { continue }
+      // A device may have it all the same, if the node was restarted in the moment after.
+      if placed.mailboxKind.isOfDevices {
+        try group.transaction.expectLateWord(about: key, in: placed.mailbox, expiresMs: info.expiresMs)
+      }
       group.note(.gone(mailbox: placed.mailbox, seq: placed.seq))
       freshRows.forget(placed.mailbox)
       count += 1
@@ -86,8 +90,7 @@ extension Node {
     let (mailbox, seq) = (placed.mailbox, placed.seq)
     switch placed.mailboxKind {
     case .device, .workQueue:
-      let isShown = shown.contains(mailbox, seq: seq, isReady: placed.place.rank != nil)
-      guard !isShown, dispatcher.withdraw(mailbox, seq: seq) else { return false }
+      guard !shown.contains(placed.place), dispatcher.withdraw(mailbox, seq: seq) else { return false }
       group.onUndo { [dispatcher] in dispatcher.restore(mailbox, seq: seq) }
       return true
     case .peerEnvelopes:

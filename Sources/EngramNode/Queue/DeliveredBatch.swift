@@ -3,18 +3,22 @@ internal import EngramStore
 internal import Logging
 import Synchronization
 
-/// First leases whose senders have not been told yet. Most are settled before it is time, and then the
-/// device's own receipt says more.
+/// Deliveries that were handed out for the first time, under a lease or to a reader, and whose senders have
+/// not been told yet. Most are settled before it is time, and then the device's own receipt says more.
 final class DeliveredBatch: Sendable {
   struct Entry: Sendable {
     let mailbox: Int64
     let seq: UInt64
     let address: Address
     let kid: Kid
+    /// Told only while the lease lasts; what was read stays read.
+    let isLeased: Bool
     let dueMs: UInt64
   }
   /// A sender that is not told of a delivery learns of its end all the same.
   private static let entriesMax = 100_000
+  /// Those that were settled meanwhile included: about 30 MB.
+  private static let lineMax = 300_000
 
   private struct Key: Hashable {
     let mailbox: Int64
@@ -31,7 +35,8 @@ final class DeliveredBatch: Sendable {
   func add(_ entries: [Entry]) {
     guard !entries.isEmpty else { return }
     state.withLock { state in
-      for entry in entries where state.open.count < Self.entriesMax {
+      for entry in entries
+      where state.open.count < Self.entriesMax && state.line.count - state.head < Self.lineMax {
         if state.open.insert(Key(mailbox: entry.mailbox, seq: entry.seq)).inserted {
           state.line.append(entry)
         }
@@ -39,10 +44,10 @@ final class DeliveredBatch: Sendable {
     }
   }
 
-  func settled(_ mailbox: Int64, seq: UInt64) {
+  func settled(_ mailbox: Int64, seqs: some Sequence<UInt64>) {
     state.withLock { state in
       guard !state.open.isEmpty else { return }
-      state.open.remove(Key(mailbox: mailbox, seq: seq))
+      for seq in seqs { state.open.remove(Key(mailbox: mailbox, seq: seq)) }
     }
   }
 
@@ -67,7 +72,7 @@ extension Node {
   /// Statements in one command, so that other commits do not wait long.
   private static let deliveredPerCommand = 200
 
-  /// Tells the senders of first leases that are still held that their messages have arrived.
+  /// Tells the senders of what devices have had in hand for a while that their messages have arrived.
   func tellDelivered() {
     var due = delivered.due(nowMs: clock.monotonicMs())[...]
     while !due.isEmpty {
@@ -87,11 +92,20 @@ extension Node {
   private func tellDelivered(
     _ entry: DeliveredBatch.Entry, _ statements: inout StatementBatch, in group: CommitGroup
   ) throws {
-    // Settled, or returned, between its turn and this commit.
-    guard let lease = dispatcher.holder(entry.mailbox, of: entry.seq), lease.kid == entry.kid,
-      let row = try group.transaction.delivery(entry.mailbox, seq: entry.seq),
+    if entry.isLeased {
+      // Settled, or returned, between its turn and this commit.
+      guard dispatcher.holder(entry.mailbox, of: entry.seq)?.kid == entry.kid else { return }
+    } else {
+      guard let place = try group.transaction.place(entry.mailbox, seq: entry.seq), !place.isShown else {
+        return
+      }
+    }
+    guard let row = try group.transaction.delivery(entry.mailbox, seq: entry.seq),
+      // Its end is what comes next.
+      row.expiresMs > group.nowMs,
       let header = try? UnverifiedEnvelope(parsing: row.bytes).header
     else { return }
+    if !entry.isLeased { try group.transaction.markShown(entry.mailbox, seq: entry.seq) }
     statements.add(
       ReceiptBody(
         // Only the recipient's node can know it, whether or not it is the sender's as well.

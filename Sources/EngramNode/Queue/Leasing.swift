@@ -134,10 +134,10 @@ extension Node {
         items.append(MailboxItem(kind: .certificate, seq: 0, payload: item.encoded()))
       }
       items.append(MailboxItem(kind: .leased, seq: row.seq, payload: payload(of: lease, row)))
-      if row.place.attempt == 0 {
+      if row.place.attempt == 0, !row.place.isShown {
         told.append(
           DeliveredBatch.Entry(
-            mailbox: mailbox, seq: row.seq, address: session.address, kid: session.kid,
+            mailbox: mailbox, seq: row.seq, address: session.address, kid: session.kid, isLeased: true,
             dueMs: clock.monotonicMs() + settings.deliveredAfterMs))
       }
     }

@@ -91,7 +91,7 @@ extension Node {
     switch (claim.lease, claim.settlement.verb) {
     case (.failure, .renew): return renewal(claim)
     case (.failure(let code), .ack), (.failure(let code), .reject):
-      return try answerWithoutLease(code, claim.settlement, receipt, in: mailbox, group)
+      return try answerWithoutLease(code, claim.settlement, receipt, in: mailbox, &notices, group)
     case (.failure(let code), .nack): return ItemOutcome(.refused, code: code)
     case (.success(let found), _): lease = found
     }
@@ -114,23 +114,24 @@ extension Node {
   /// An end that was reported twice is a duplicate; one that came too late says why.
   private func answerWithoutLease(
     _ code: ErrorCode, _ settlement: Settlement, _ receipt: VerifiedReceipt?, in mailbox: Int64,
-    _ group: CommitGroup
+    _ notices: inout NoticeBatch, _ group: CommitGroup
   ) throws -> ItemOutcome {
-    guard code == .leaseLost, let body = receipt?.body,
+    guard code == .leaseLost, let receipt,
       try group.transaction.place(mailbox, seq: settlement.seq) == nil
     else { return ItemOutcome(.refused, code: code) }
-    return try lateAnswer(about: body, in: mailbox, group) ?? ItemOutcome(.refused, code: code)
+    return try lateAnswer(receipt, in: mailbox, &notices, group) ?? ItemOutcome(.refused, code: code)
   }
 
   /// What to say to a device that reports the end of a message which is not in its mailbox any more. Nil when
   /// the message still waits there under another number.
-  func lateAnswer(
-    about body: ReceiptBody, in mailbox: Int64, _ group: CommitGroup
+  private func lateAnswer(
+    _ receipt: VerifiedReceipt, in mailbox: Int64, _ notices: inout NoticeBatch, _ group: CommitGroup
   ) throws -> ItemOutcome? {
-    let key = dedupeKey(sender: body.sender, kid: body.senderKid, message: body.messageID)
-    guard let info = try group.transaction.info(key), info.envelopeID == body.envelope else {
+    let body = receipt.body
+    guard let info = try group.transaction.info(dedupeDigest(of: body)), info.envelopeID == body.envelope else {
       return ItemOutcome(.duplicate)
     }
+    try hearLate(receipt, in: mailbox, expiresMs: info.expiresMs, isOpen: false, &notices, group)
     if info.expiresMs <= group.nowMs { return ItemOutcome(.refused, code: .expired) }
     guard info.open > 0 else { return ItemOutcome(.duplicate) }
     for placed in try group.transaction.places(of: info) {
@@ -138,6 +139,38 @@ extension Node {
       if placed.mailboxKind == .deadLetters { return ItemOutcome(.refused, code: .deadLettered) }
     }
     return ItemOutcome(.duplicate)
+  }
+
+  /// That its application was done with a message after all, is the device's to say, although a node has
+  /// ended the delivery: to the node it changes nothing, but the sender is told, once.
+  private func hearLate(
+    _ receipt: VerifiedReceipt, in mailbox: Int64, expiresMs: UInt64, isOpen: Bool,
+    _ notices: inout NoticeBatch, _ group: CommitGroup
+  ) throws {
+    let body = receipt.body
+    guard body.state == .processed,
+      try group.transaction.hearLateWord(
+        about: dedupeDigest(of: body), in: mailbox, expiresMs: expiresMs, isOpen: isOpen)
+    else { return }
+    try sendHome(receipt, &notices, group)
+  }
+
+  private func dedupeDigest(of body: ReceiptBody) -> Digest {
+    dedupeKey(sender: body.sender, kid: body.senderKid, message: body.messageID)
+  }
+
+  private func sendHome(
+    _ receipt: VerifiedReceipt, _ notices: inout NoticeBatch, _ group: CommitGroup
+  ) throws {
+    let body = receipt.body
+    if let home = try homeMailbox(of: body.sender, kid: body.senderKid, in: group) {
+      notices.add(receipt.bytes, to: home)
+      metrics.add(.receiptsForwarded)
+    }
+    group.audit(
+      AuditLeaf(
+        body.state == .processed ? .processed : .failed, atMs: group.nowMs,
+        actor: body.recipient?.text ?? "", envelope: body.envelope, code: body.code))
   }
 
   /// Ends a delivery with its device's signed word, which goes home to the sender.
@@ -149,29 +182,26 @@ extension Node {
     guard body.state == .processed || body.state == .failed else {
       return ItemOutcome(.refused, code: .malformed)
     }
+    var expiresMs: UInt64 = 0
     do {
       let removed = try group.transaction.removeDelivery(mailbox, seq: seq) { info in
         guard info.envelopeID == body.envelope, info.sender == body.sender,
-          info.senderKid == body.senderKid,
-          info.dedupe == dedupeKey(sender: body.sender, kid: body.senderKid, message: body.messageID)
+          info.senderKid == body.senderKid, info.dedupe == dedupeDigest(of: body)
         else { throw ErrorCode.malformed }
+        expiresMs = info.expiresMs
         guard info.expiresMs > group.nowMs else { throw ErrorCode.expired }
       }
       group.note(.gone(mailbox: mailbox, seq: seq))
       guard removed != nil else {
-        return try lateAnswer(about: body, in: mailbox, group) ?? ItemOutcome(.duplicate)
+        return try lateAnswer(receipt, in: mailbox, &notices, group) ?? ItemOutcome(.duplicate)
       }
     } catch let code as ErrorCode where code == .malformed || code == .expired {
+      if code == .expired {
+        try hearLate(receipt, in: mailbox, expiresMs: expiresMs, isOpen: true, &notices, group)
+      }
       return ItemOutcome(.refused, code: code)
     }
-    if let home = try homeMailbox(of: body.sender, kid: body.senderKid, in: group) {
-      notices.add(receipt.bytes, to: home)
-      metrics.add(.receiptsForwarded)
-    }
-    group.audit(
-      AuditLeaf(
-        body.state == .processed ? .processed : .failed, atMs: group.nowMs,
-        actor: body.recipient?.text ?? "", envelope: body.envelope, code: body.code))
+    try sendHome(receipt, &notices, group)
     return ItemOutcome(.accepted)
   }
 
@@ -179,7 +209,7 @@ extension Node {
   private func release(_ claim: Claim, _ outcome: ItemOutcome, _ mailbox: Int64) {
     guard case .success(let lease) = claim.lease else { return }
     switch outcome.outcome {
-    case .accepted, .duplicate: delivered.settled(mailbox, seq: lease.seq)
+    case .accepted, .duplicate: delivered.settled(mailbox, seqs: [lease.seq])
     case .refused, .later: dispatcher.reopen(mailbox, lease)
     }
   }
