@@ -21,8 +21,8 @@ extension Schema {
 /// When something is sent, and how far that got.
 package struct ScheduleRow: Sendable {
   package let id: MessageID
-  /// Opened; what it means is the caller's.
-  package let plan: [UInt8]
+  /// Opened; what it means is the caller's. Nil when it does not open: damaged, or of another home.
+  package let plan: [UInt8]?
   package let createdMs: UInt64
   /// Occurrences up to here are dealt with.
   package let throughMs: UInt64
@@ -38,7 +38,7 @@ extension ClientSnapshot {
     try all("SELECT id, plan, created_ms, through_ms, sent_ms, code FROM schedule ORDER BY row") { c in
       let id: MessageID = try c.id16(0)
       return ScheduleRow(
-        id: id, plan: try opened(try c.bytes(1), at: place("schedule", "plan", id.bytes)),
+        id: id, plan: try? opened(try c.bytes(1), at: place("schedule", "plan", id.bytes)),
         createdMs: try c.number(2), throughMs: try c.number(3), sentMs: try c.optionalNumber(4),
         code: try c.code(5))
     }

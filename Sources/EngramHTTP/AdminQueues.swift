@@ -92,11 +92,9 @@ func addQueueAdministration(to admin: RouterGroup<BasicRequestContext>, _ node: 
   }
   admin.get("queues/:mailbox") { request, context in
     let mailbox: Int64 = try number("mailbox", context)
-    let query = request.uri.queryParameters
-    let after = query["after"].flatMap { UInt64($0) } ?? 0
-    let limit = min(query["max"].flatMap { Int($0) } ?? 100, HTTPLimits.queuePageMax)
+    let page = try QueuePage(request.uri)
     let waiting = try await blocking { () throws(ErrorCode) in
-      try node.waiting(in: mailbox, after: after, maxCount: max(limit, 1))
+      try node.waiting(in: mailbox, after: page.after, maxCount: page.maxCount)
     }
     return response(.ok, .json, jsonBytes(["messages": waiting.map(WaitingDocument.init)]))
   }
@@ -121,6 +119,22 @@ func addQueueAdministration(to admin: RouterGroup<BasicRequestContext>, _ node: 
   admin.post("clock/accept") { _, _ in
     node.acceptClock()
     return response(.ok, .json, jsonBytes(ClockDocument(nowMs: node.clock.nowMs(), jumpMs: nil)))
+  }
+}
+
+/// What of a mailbox is asked for: behind which message, and how many.
+private struct QueuePage {
+  var after: UInt64 = 0
+  var maxCount = 100
+
+  init(_ uri: URI) throws(Problem) {
+    for (name, text) in uri.queryParameters {
+      switch name {
+      case "after": after = try queryNumber(text)
+      case "max": maxCount = try queryCount(text, max: HTTPLimits.queuePageMax)
+      default: throw Problem(.malformed)
+      }
+    }
   }
 }
 

@@ -4,15 +4,19 @@ import Foundation
 
 struct ClientCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "client", abstract: "Invite, list and disable clients.",
+    commandName: "client", abstract: "Invite, list and disable the clients of this node.",
     subcommands: [InviteCommand.self, ListCommand.self, DisableCommand.self])
   @ParentCommand var admin: AdminCommand
 
   struct InviteCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       commandName: "invite", abstract: "Make a one-time invite for a new client.",
-      discussion:
-        "The token is shown once; the node keeps only its digest. Pass it on over a private channel.")
+      discussion: """
+        The token is shown once; the node keeps only its digest. Pass it on over a private channel.
+
+        Example:
+          engram-node admin client invite planner --hours 24
+        """)
     @ParentCommand var client: ClientCommand
     @OptionGroup var options: AdminOptions
     @Argument(help: "The client's name: [a-z0-9][a-z0-9._-]{0,62}.") var name: String
@@ -47,7 +51,11 @@ struct ClientCommand: AsyncParsableCommand {
 
   struct ListCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "list", abstract: "All clients of this node.")
+      commandName: "list", abstract: "All clients of this node.",
+      discussion: """
+        Example:
+          engram-node admin client list --json
+        """)
     @ParentCommand var client: ClientCommand
     @OptionGroup var options: AdminOptions
 
@@ -86,7 +94,13 @@ struct ClientCommand: AsyncParsableCommand {
   struct DisableCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       commandName: "disable",
-      abstract: "Shut a client out: its sessions end at once and nothing of it is accepted.")
+      abstract: "Shut a client out: its sessions end at once and nothing of it is accepted.",
+      discussion: """
+        It cannot be enabled again.
+
+        Example:
+          engram-node admin client disable planner --yes
+        """)
     @ParentCommand var client: ClientCommand
     @OptionGroup var options: AdminOptions
     @Argument(help: "The client's name.") var name: String
@@ -100,7 +114,7 @@ struct ClientCommand: AsyncParsableCommand {
           throw Failure(.failed, "nothing was changed")
         }
         try await connection.raw("POST", "clients/\(name)/disable")
-        print(connection.json ? "{}" : "\(name) is disabled")
+        say("\(name) is disabled", done: "disabled", json: connection.json)
       }
     }
   }

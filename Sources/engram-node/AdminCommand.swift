@@ -9,8 +9,10 @@ struct AdminCommand: AsyncParsableCommand {
     commandName: "admin",
     abstract: "Talk to the running node over its Unix socket.",
     discussion: """
-      The socket belongs to the user that runs the node; only that user and root are answered.
+      The socket belongs to the user that runs the node; only that user and root are answered. --config and \
+      --json may stand before or after the subcommand.
 
+      Examples:
         engram-node admin --config federation.toml status
         engram-node admin --config federation.toml client invite planner
         engram-node admin --config federation.toml peer add globex.card
@@ -24,7 +26,9 @@ struct AdminCommand: AsyncParsableCommand {
 
 /// Options that every admin command shares; they may stand before or after the subcommand.
 struct AdminOptions: ParsableArguments {
-  @Option(help: "The node's configuration.", completion: .file(extensions: ["toml"]))
+  @Option(
+    help: ArgumentHelp("The node's configuration (default: federation.toml).", valueName: "file"),
+    completion: .file(extensions: ["toml"]))
   var config: String?
 
   @Flag(help: "Print JSON.")
@@ -106,7 +110,11 @@ struct AdminConnection {
 
 struct StatusCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "status", abstract: "What the node holds and how its peers are.")
+    commandName: "status", abstract: "What the node holds and how its peers are.",
+    discussion: """
+      Example:
+        engram-node admin status --json
+      """)
   @ParentCommand var admin: AdminCommand
   @OptionGroup var options: AdminOptions
 

@@ -57,16 +57,20 @@ struct PeerCommand: AsyncParsableCommand {
         Writes peers.d/NAME.toml and peers.d/NAME.pem beside the configuration and dials the peer. The card \
         comes from `engram-node peer-card` on the other side.
 
-          engram-node admin peer add globex.card
-          engram-node admin peer add - < globex.card
-
         A card that says another node id or authority than the pinned one is refused: either the peer was \
         set up anew, or somebody poses as it. --replace takes it all the same.
+
+        Examples:
+          engram-node admin peer add globex.card
+          engram-node admin peer add - < globex.card
         """)
     @ParentCommand var peer: PeerCommand
     @OptionGroup var options: AdminOptions
-    @Argument(help: "The peer's card, - for standard input.", completion: .file()) var card: String
-    @Option(help: "Dial this HOST:PORT and not the card's.") var endpoint: String?
+    @Argument(
+      help: ArgumentHelp("The peer's card, - for standard input.", valueName: "file"), completion: .file())
+    var card: String
+    @Option(help: ArgumentHelp("Dial this and not the card's endpoint.", valueName: "host:port"))
+    var endpoint: String?
     @Flag(help: "Take another node id or authority for a peer that is pinned already.") var replace = false
 
     private struct Request: Encodable {
@@ -106,7 +110,11 @@ struct PeerCommand: AsyncParsableCommand {
 
   struct ListCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "list", abstract: "All peers and how they are.")
+      commandName: "list", abstract: "All peers and how they are.",
+      discussion: """
+        Example:
+          engram-node admin peer list --json
+        """)
     @ParentCommand var peer: PeerCommand
     @OptionGroup var options: AdminOptions
 
@@ -119,7 +127,11 @@ struct PeerCommand: AsyncParsableCommand {
 
   struct StatusCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "status", abstract: "One peer in detail, or all peers in a table.")
+      commandName: "status", abstract: "One peer in detail, or all peers in a table.",
+      discussion: """
+        Example:
+          engram-node admin peer status globex.example
+        """)
     @ParentCommand var peer: PeerCommand
     @OptionGroup var options: AdminOptions
     @Argument(help: "The peer's name; left out, all peers are listed.") var name: String?
@@ -144,8 +156,12 @@ struct PeerCommand: AsyncParsableCommand {
   struct RemoveCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       commandName: "remove", abstract: "Forget a peer: its link ends and nothing goes either way.",
-      discussion: "Messages that wait for the peer stay queued until they expire, or until it is added again."
-    )
+      discussion: """
+        Messages that wait for the peer stay queued until they expire, or until it is added again.
+
+        Example:
+          engram-node admin peer remove globex.example --yes
+        """)
     @ParentCommand var peer: PeerCommand
     @OptionGroup var options: AdminOptions
     @Argument(help: "The peer's name.") var name: String
@@ -157,7 +173,7 @@ struct PeerCommand: AsyncParsableCommand {
         let connection = try AdminConnection(peer.admin.options, options)
         guard yes || confirm("forget \(name)? [y/N] ") else { throw Failure(.failed, "nothing was changed") }
         try await connection.raw("DELETE", "peers/\(name)")
-        print(connection.json ? "{}" : "\(name) is forgotten")
+        say("\(name) is forgotten", done: "removed", json: connection.json)
       }
     }
   }

@@ -9,6 +9,7 @@ struct QueueCommand: AsyncParsableCommand {
       A message that fails too often, or that its recipient rejects, becomes a dead letter of its mailbox. \
       Nobody here can read it; what is shown is what travels in the clear, and the history of its failures.
 
+      Examples:
         engram-node admin queue list
         engram-node admin queue list 17
         engram-node admin queue inspect 17 4
@@ -19,26 +20,45 @@ struct QueueCommand: AsyncParsableCommand {
 
   struct ListCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "list", abstract: "All mailboxes, or what waits in one of them.")
+      commandName: "list", abstract: "All mailboxes, or what waits in one of them.",
+      discussion: """
+        Examples:
+          engram-node admin queue list --dead
+          engram-node admin queue list 17 --after 40 --max 20
+        """)
     @ParentCommand var queue: QueueCommand
     @OptionGroup var options: AdminOptions
     @Argument(help: "A mailbox's number.") var mailbox: Int64?
-    @Option(help: "Start behind this message.") var after: UInt64 = 0
-    @Option(help: "At most so many messages.") var max = 100
-    @Flag(help: "Only dead letters.") var dead = false
+    @Option(help: ArgumentHelp("Of one mailbox: start behind this message.", valueName: "number"))
+    var after: UInt64?
+    @Option(
+      help: ArgumentHelp("Of one mailbox: at most so many, 1 to 1000 (default: 100).", valueName: "count"))
+    var max: Int?
+    @Flag(help: "Of all mailboxes: only those of dead letters.") var dead = false
+
+    func validate() throws {
+      if let max, !(1...1_000).contains(max) { throw ValidationError("--max is 1 to 1000") }
+      guard mailbox == nil else {
+        if dead { throw ValidationError("--dead is for the list of all mailboxes") }
+        return
+      }
+      guard after == nil, max == nil else { throw ValidationError("--after and --max need a mailbox") }
+    }
 
     func run() async throws {
       try await reporting {
         let connection = try AdminConnection(queue.admin.options, options)
         if let mailbox {
-          let data = try await connection.raw("GET", "queues/\(mailbox)?after=\(after)&max=\(max)")
+          let data = try await connection.raw(
+            "GET", "queues/\(mailbox)?after=\(after ?? 0)&max=\(max ?? 100)")
           if connection.json { return print(String(decoding: data, as: UTF8.self)) }
           printMessages(try connection.decode(data, as: MessagesAnswer.self).messages)
         } else {
           let data = try await connection.raw("GET", "queues")
-          if connection.json { return print(String(decoding: data, as: UTF8.self)) }
-          let queues = try connection.decode(data, as: QueuesAnswer.self).queues
-          printQueues(queues.filter { !dead || $0.kind == "dead-letters" })
+          var answer = try connection.decode(data, as: QueuesAnswer.self)
+          if dead { answer.queues.removeAll { $0.kind != "dead-letters" } }
+          if connection.json { return printJSON(answer) }
+          printQueues(answer.queues)
         }
       }
     }
@@ -70,7 +90,11 @@ struct QueueCommand: AsyncParsableCommand {
 
   struct InspectCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "inspect", abstract: "One message with the history of its failures.")
+      commandName: "inspect", abstract: "One message with the history of its failures.",
+      discussion: """
+        Example:
+          engram-node admin queue inspect 17 4 --json
+        """)
     @ParentCommand var queue: QueueCommand
     @OptionGroup var options: AdminOptions
     @OptionGroup var place: QueuePlace
@@ -98,7 +122,11 @@ struct QueueCommand: AsyncParsableCommand {
 
   struct RequeueCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "requeue", abstract: "Give a dead letter another round, from its first attempt.")
+      commandName: "requeue", abstract: "Give a dead letter another round, from its first attempt.",
+      discussion: """
+        Example:
+          engram-node admin queue requeue 17 4
+        """)
     @ParentCommand var queue: QueueCommand
     @OptionGroup var options: AdminOptions
     @OptionGroup var place: QueuePlace
@@ -107,7 +135,7 @@ struct QueueCommand: AsyncParsableCommand {
       try await reporting {
         let connection = try AdminConnection(queue.admin.options, options)
         try await connection.raw("POST", place.path + "/requeue")
-        print(connection.json ? "{}" : "message \(place.message) is ready again")
+        say("message \(place.message) is ready again", done: "requeued", json: connection.json)
       }
     }
   }
@@ -115,7 +143,12 @@ struct QueueCommand: AsyncParsableCommand {
   struct DropCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       commandName: "drop", abstract: "Take a message out for good.",
-      discussion: "The sender of one that was still open is told that it failed: not permitted.")
+      discussion: """
+        The sender of one that was still open is told that it failed: not permitted.
+
+        Example:
+          engram-node admin queue drop 17 4 --yes
+        """)
     @ParentCommand var queue: QueueCommand
     @OptionGroup var options: AdminOptions
     @OptionGroup var place: QueuePlace
@@ -128,7 +161,7 @@ struct QueueCommand: AsyncParsableCommand {
           throw Failure(.failed, "nothing was changed")
         }
         try await connection.raw("DELETE", place.path)
-        print(connection.json ? "{}" : "message \(place.message) is dropped")
+        say("message \(place.message) is dropped", done: "dropped", json: connection.json)
       }
     }
   }
@@ -142,11 +175,11 @@ struct QueuePlace: ParsableArguments {
   var path: String { "queues/\(mailbox)/\(message)" }
 }
 
-private struct QueuesAnswer: Decodable {
+private struct QueuesAnswer: Codable {
   var queues: [QueueAnswer]
 }
 
-private struct QueueAnswer: Decodable {
+private struct QueueAnswer: Codable {
   var mailbox: Int64
   var kind: String
   var owner: String
@@ -210,7 +243,12 @@ struct ClockCommand: AsyncParsableCommand {
   }
 
   struct ShowCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "show", abstract: "Show both clocks.")
+    static let configuration = CommandConfiguration(
+      commandName: "show", abstract: "Show both clocks.",
+      discussion: """
+        Example:
+          engram-node admin clock show --json
+        """)
     @ParentCommand var clock: ClockCommand
     @OptionGroup var options: AdminOptions
 
@@ -224,7 +262,13 @@ struct ClockCommand: AsyncParsableCommand {
 
   struct AcceptCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      commandName: "accept", abstract: "Take the machine's clock for right, however far it jumped.")
+      commandName: "accept", abstract: "Take the machine's clock for right, however far it jumped.",
+      discussion: """
+        What has expired by then expires at once, and is not revived by setting the clock back.
+
+        Example:
+          engram-node admin clock accept
+        """)
     @ParentCommand var clock: ClockCommand
     @OptionGroup var options: AdminOptions
 

@@ -89,6 +89,12 @@ let wantsJSON = CommandLine.arguments.dropFirst().prefix { $0 != "--" }.contains
 
 func writeError(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
 
+/// What a command did that answers with nothing: a sentence for people, or `{"done": …}`.
+func say(_ sentence: String, done: String, json: Bool) {
+  if json { return printJSON(["done": done]) }
+  print(sentence)
+}
+
 /// Left-aligned columns under a header, for people; `--json` is for programs.
 func printTable(_ header: [String], _ rows: [[String]]) {
   let all = [header] + rows

@@ -14,29 +14,37 @@ struct InitCommand: AsyncParsableCommand {
       data/tls/ with a private certificate authority and this node's certificate. Refuses to overwrite; when \
       it fails, it removes what it has made.
 
+      Example:
         engram-node init --name acme.example --dir /var/lib/engram --listen 0.0.0.0:7443
       """)
 
-  @Option(help: "The organisation's name, a lower-case DNS name. It cannot change later.")
+  @Option(
+    help: ArgumentHelp(
+      "The organisation's name, a lower-case DNS name. It cannot change later.", valueName: "node"))
   var name: String
 
-  @Option(help: "The directory to create.", completion: .directory)
+  @Option(help: ArgumentHelp("The directory to create.", valueName: "dir"), completion: .directory)
   var dir: String
 
-  @Option(help: "Where to listen, HOST:PORT.")
+  @Option(help: ArgumentHelp("Where to listen.", valueName: "host:port"))
   var listen = "127.0.0.1:7443"
 
-  @Option(help: "Where others reach this node, HOST:PORT, when it differs from --listen.")
+  @Option(
+    help: ArgumentHelp(
+      "Where others reach this node, when it differs from --listen.", valueName: "host:port"))
   var advertise: String?
 
   @Option(
     name: .customLong("san"),
-    help:
-      "A further DNS name or IP address for the certificate. The node's name and the listen host are there.")
+    help: ArgumentHelp(
+      "A further DNS name or IP address for the certificate. The node's name and the listen host are there.",
+      valueName: "name"))
   var alternativeNames: [String] = []
 
   @Option(
-    help: "Encrypt the identity key with the passphrase in FILE (Argon2id). `serve` then needs it too.",
+    help: ArgumentHelp(
+      "Encrypt the identity key with the passphrase in this file (Argon2id). `serve` then needs it too.",
+      valueName: "file"),
     completion: .file())
   var passphraseFile: String?
 

@@ -21,6 +21,7 @@ struct PeerCardCommand: AsyncParsableCommand {
       The card holds nothing secret, but whoever can change it on the way can pose as you: send it over a \
       channel that both administrators trust, and compare node ids by voice.
 
+      Example:
         engram-node peer-card --config federation.toml > acme.card
       """)
 
@@ -49,7 +50,9 @@ struct PeerCardCommand: AsyncParsableCommand {
 }
 
 struct ConfigurationOption: ParsableArguments {
-  @Option(help: "The node's configuration.", completion: .file(extensions: ["toml"]))
+  @Option(
+    help: ArgumentHelp("The node's configuration.", valueName: "file"),
+    completion: .file(extensions: ["toml"]))
   var config = "federation.toml"
 
   func load() throws -> NodeConfiguration {
@@ -61,7 +64,9 @@ struct ConfigurationOption: ParsableArguments {
 
 struct PassphraseOption: ParsableArguments {
   @Option(
-    help: "The file with the identity key's passphrase, if `init` was given one.", completion: .file())
+    help: ArgumentHelp(
+      "The file with the identity key's passphrase, if `init` was given one.", valueName: "file"),
+    completion: .file())
   var passphraseFile: String?
 }
 

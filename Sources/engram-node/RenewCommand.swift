@@ -13,6 +13,7 @@ struct RenewCommand: AsyncParsableCommand {
       so they notice nothing. A running node goes on with the old certificate until it is told to read the \
       new one, which it then uses for new connections; no restart is needed.
 
+      Examples:
         engram-node renew --config federation.toml && systemctl reload engram-node
         engram-node renew --config federation.toml && kill -HUP PID
 
@@ -23,15 +24,20 @@ struct RenewCommand: AsyncParsableCommand {
 
   @OptionGroup var source: ConfigurationOption
 
-  @Option(help: "The authority's key, when it is not ca.key beside ca.pem.", completion: .file())
+  @Option(
+    help: ArgumentHelp("The authority's key, when it is not ca.key beside ca.pem.", valueName: "file"),
+    completion: .file())
   var caKey: String?
 
-  @Option(help: "Days until the new certificate runs out, 1 to \(CertificateLimits.leafDaysMax).")
+  @Option(
+    help: ArgumentHelp(
+      "Days until the new certificate runs out, 1 to \(CertificateLimits.leafDaysMax).", valueName: "count"))
   var days = CertificateLimits.leafDays
 
   @Option(
     name: .customLong("san"),
-    help: "A further DNS name or IP address for the certificate; those of the old one stay.")
+    help: ArgumentHelp(
+      "A further DNS name or IP address for the certificate; those of the old one stay.", valueName: "name"))
   var alternativeNames: [String] = []
 
   @Flag(help: "Print the result as JSON.")

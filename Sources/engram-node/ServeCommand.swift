@@ -14,6 +14,7 @@ struct ServeCommand: AsyncParsableCommand {
       drain time; a second signal ends it at once. On SIGHUP it reads its TLS certificate again. Standard \
       error carries the log; once the node listens, standard output says where.
 
+      Example:
         engram-node serve --config federation.toml
       """)
 
@@ -27,7 +28,7 @@ struct ServeCommand: AsyncParsableCommand {
     help: ArgumentHelp(
       "How commits reach the disk: full, or normal, which loses acknowledged messages in a power cut.",
       discussion: "Only the power-cut test uses `normal`, as the control that must fail.", visibility: .hidden
-    ))
+    ), completion: .list(["full", "normal"]))
   var synchronous = "full"
 
   func run() async throws {

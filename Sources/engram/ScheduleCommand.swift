@@ -199,22 +199,29 @@ struct MissedRule: ExpressibleByArgument, CustomStringConvertible {
 
 struct ScheduleForm: Encodable {
   let id: String
-  let cron: String
-  let timezone: String
-  let missed: String
-  let to: [String]
+  /// As `timezone`, `missed` and `to`: nil when it cannot be read.
+  let cron: String?
+  let timezone: String?
+  let missed: String?
+  let to: [String]?
   let createdMs: UInt64
   let nextMs: UInt64?
   let sentMs: UInt64?
   let error: ErrorForm?
+  let unreadable: ErrorForm?
 
   init(_ schedule: Schedule) {
-    (id, cron, timezone) = (schedule.id, schedule.cron, schedule.timeZone)
-    (missed, to, createdMs) = (schedule.missed.rawValue, schedule.to, schedule.createdMs)
+    let isReadable = schedule.unreadable == nil
+    (id, createdMs, unreadable) = (schedule.id, schedule.createdMs, schedule.unreadable.map(ErrorForm.init))
+    (cron, timezone) = isReadable ? (schedule.cron, schedule.timeZone) : (nil, nil)
+    (missed, to) = isReadable ? (schedule.missed.rawValue, schedule.to) : (nil, nil)
     (nextMs, sentMs, error) = (schedule.nextMs, schedule.sentMs, schedule.error.map(ErrorForm.init))
   }
 
   var text: String {
+    guard let cron, let timezone, let missed, let to else {
+      return "\(id)  cannot be read: \(unreadable?.message ?? "damaged") (\(unreadable?.name ?? "damaged"))\n"
+    }
     var text = "\(id)  \(cron)  (\(timezone), missed: \(missed))  to \(to.joined(separator: ", "))\n"
     text += "  next: \(nextMs.map(timeText) ?? "never")  last: \(sentMs.map(timeText) ?? "never")\n"
     if let error { text += "  the last one was refused: \(error.message) (\(error.name))\n" }

@@ -153,9 +153,7 @@ extension MessageTemplate {
     guard let data = FileManager.default.contents(atPath: file) else {
       throw ValidationError("\(file): cannot be read")
     }
-    do { self = try JSONDecoder().decode(MessageTemplate.self, from: data) } catch {
-      throw ValidationError("\(file): not a template: it needs at least \"name\" and \"body\"")
-    }
+    try self.init(json: Array(data))
   }
 }
 

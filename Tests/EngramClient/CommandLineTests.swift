@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Runs the built command, as a person or a script would.
@@ -88,55 +89,23 @@ struct CommandLineTests {
     #expect(one.status == 0 && one.out.contains("engram schedule \(command)") && one.out.contains("Example"))
   }
 
-  /// The program's own description of itself: every command that there is, those to come included.
-  private struct Described: Decodable {
-    struct Word: Decodable { let name: String }
-    struct Argument: Decodable {
-      let kind: String
-      let abstract: String?
-      let valueName: String?
-      let names: [Word]?
-      let completionKind: [String: Ignored]?
-      var label: String { names?.first?.name ?? valueName ?? "?" }
-      /// A file or a folder, by what its help calls it.
-      var isPath: Bool { kind != "flag" && ["dir", "file"].contains(valueName ?? "") }
-    }
-    struct Ignored: Decodable { init(from decoder: any Decoder) {} }
-    let commandName: String
-    let abstract: String?
-    let discussion: String?
-    let subcommands: [Described]?
-    let arguments: [Argument]?
-
-    /// Commands that do something, with the words that lead to them.
-    func leaves(_ path: [String] = []) -> [(path: String, command: Described)] {
-      let inner = (subcommands ?? []).filter { $0.commandName != "help" }
-      let path = path + [commandName]
-      return inner.isEmpty ? [(path.joined(separator: " "), self)] : inner.flatMap { $0.leaves(path) }
-    }
-  }
-
   @Test(
     "every command explains itself and all of its options, has an example, --json and --home, and completes")
   func allCommands() throws {
-    struct Top: Decodable { let command: Described }
-    let described = try engram(["--experimental-dump-help"])
-    let top = try JSONDecoder().decode(Top.self, from: Data(described.out.utf8))
-    let leaves = top.command.leaves()
+    let leaves = try DescribedCommand.leaves(of: try engram(["--experimental-dump-help"]).out)
     #expect(leaves.count > 30 && leaves.contains { $0.path == "engram schedule add" }, "the control")
     for (path, command) in leaves {
       #expect(command.abstract?.hasSuffix(".") == true, "\(path)")
       #expect(command.discussion?.contains("\(path)") == true, "\(path) has no example")
-      let arguments = command.arguments ?? []
       for option in ["json", "home", "passphrase-file"] {
-        #expect(arguments.contains { $0.label == option }, "\(path) --\(option)")
+        #expect(command.options.contains { $0.label == option }, "\(path) --\(option)")
       }
-      for argument in arguments {
+      for argument in command.options {
         #expect(argument.abstract?.isEmpty == false, "\(path): \(argument.label) is not explained")
         if argument.isPath
           || ["state", "type", "priority"].contains(argument.label) && argument.kind == "option"
         {
-          #expect(argument.completionKind?.isEmpty == false, "\(path): \(argument.label) is not completed")
+          #expect(argument.isCompleted, "\(path): \(argument.label) is not completed")
         }
       }
     }

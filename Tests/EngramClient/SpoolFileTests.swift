@@ -144,9 +144,40 @@ struct SpoolFileTests {
     #expect(problem { _ = try SpoolDocument(parsing: bytes, name: try name) } == "spool-not-utf8")
   }
 
+  @Test(
+    "a key that stands twice in one object is refused, however it is spelled",
+    arguments: [
+      #"{"to": "b@a.example", "body": "x", "to": "c@a.example"}"#,
+      #"{"to": "b@a.example", "body": "x", "\u0074o": "c@a.example"}"#,
+      #"{"to": "b@a.example", "body": "x", "body": "x"}"#,
+      #"{"to": ["b@a.example"], "labels": {"a": "1", "b": "2", "a": "1"}, "body": "x"}"#,
+      #"{"to": "b@a.example", "labels": {"\u00e9": "1", "e\u0301": "2"}, "body": "x"}"#,
+      #"{"to": "b@a.example", "body": "x", "receipts": [[{}, {"a": [{"b": 1, "b": 1}]}]]}"#,
+      #"{"body": "\\", "to": "b@a.example", "type":"DIRECT","type" : "DIRECT"}"#,
+    ])
+  func repeatedKeys(_ json: String) { #expect(problem { _ = try parse(json) } == "spool-repeated-key") }
+
+  @Test(
+    "the same word in different objects, in a list or in a value is no repeated key",
+    arguments: [
+      #"{"to": "b@a.example", "body": "{\"to\": 1, \"to\": 2}", "labels": {"to": "to", "body": "to"}}"#,
+      #"{"to": ["b@a.example", "b@a.example"], "body": "to", "receipts": [{"a": 1}, {"a": {"a": 1}}, "a"]}"#,
+      #"{"to": "b@a.example", "body": "\\", "labels": {}, "receipts": [], "type": "DIRECT"}"#,
+    ])
+  func differentKeys(_ json: String) throws { _ = try parse(json) }
+
+  @Test("zeros that would make a decoder read something else than we do are refused")
+  func otherEncodings() throws {
+    let json = #"{"to": "b@a.example", "body": "x"}"#
+    let wide = json.utf8.flatMap { [$0, 0] }
+    #expect(problem { _ = try SpoolDocument(parsing: wide, name: try name) } == "spool-not-json")
+    _ = try SpoolDocument(parsing: Array(json.utf8), name: try name)
+  }
+
   @Test("what a file says is shown without what would drive a terminal")
   func messages() {
     #expect(!SpoolProblem.unknownKey("\u{1B}[2J").message.contains("\u{1B}"))
+    #expect(!SpoolProblem.repeatedKey("a\u{202E}b\u{2028}").message.contains("\u{202E}"))
     #expect(SpoolProblem.unknownKey("colour").message.contains("'colour'"), "the control")
   }
 }

@@ -143,7 +143,28 @@ struct TemplateTests {
     let template = try JSONDecoder().decode(MessageTemplate.self, from: Data(small.utf8))
     #expect(template.parameters == [.init(name: "who", type: .string)])
     #expect(try template.rendered(["who": .string("world")]) == "Hello world")
+    #expect(try MessageTemplate(json: Array(small.utf8)) == template)
     let again = try JSONDecoder().decode(MessageTemplate.self, from: try JSONEncoder().encode(review()))
     #expect(again == review())
+  }
+
+  @Test(
+    "a document with a key that is not known, or there twice, is refused",
+    arguments: [
+      (#"{"name": "t", "body": "x", "extra": 1}"#, "unknown key in the template: 'extra'"),
+      (#"{"name": "t", "body": "x", "Body": "y"}"#, "unknown key in the template: 'Body'"),
+      (
+        #"{"name": "t", "body": "x", "parameters": [{"name": "a"}, {"name": "b", "kind": "list"}]}"#,
+        "unknown key in the parameter: 'kind'"
+      ),
+      (#"{"name": "t", "body": "x", "body": "y"}"#, "'body' twice"),
+      (#"{"name": "t", "body": "x", "parameters": [{"name": "a", "name": "b"}]}"#, "'name' twice"),
+      (#"{"name": "t"}"#, "not a template"), (#"["name"]"#, "not a template"), ("{", "not a template"),
+      ("", "not a template"), (#"{"name": 7, "body": "x"}"#, "not a template"),
+    ])
+  func badDocuments(_ json: String, _ words: String) {
+    let error = #expect(throws: EngramError.self) { _ = try MessageTemplate(json: Array(json.utf8)) }
+    #expect(error?.name == "template-invalid" && error?.kind == .badInput)
+    #expect(error?.message.contains(words) == true, "\(error?.message ?? "")")
   }
 }

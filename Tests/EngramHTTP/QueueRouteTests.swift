@@ -307,6 +307,12 @@ struct QueueAdministrationTests {
         let rest = try #require(
           try await ask("GET", "queues/\(mailbox)?after=\(seq)").json["messages"] as? [[String: Any]])
         #expect(rest.count == 1)
+        for query in [
+          "max=0", "max=-1", "max=x", "max=", "max=01", "after=-1", "after=x", "after=", "limit=1",
+          "after=18446744073709551616",
+        ] {
+          #expect(try await ask("GET", "queues/\(mailbox)?\(query)").code == 100, "\(query)")
+        }
         let shown = try await ask("GET", "queues/\(mailbox)/\(seq)").json
         #expect(shown["state"] as? String == "dead-lettered")
         #expect(shown["recipients"] as? [String] == ["bob@acme.example"])

@@ -6,7 +6,11 @@ import Synchronization
 final class CommitFault: Sendable {
   private let error = Mutex<StoreError?>(nil)
   private let next = Mutex<StoreError?>(nil)
+  private let count = Mutex(0)
   private let gate = Mutex<(entered: DispatchSemaphore, release: DispatchSemaphore)?>(nil)
+
+  /// How many commits were tried.
+  var commits: Int { count.withLock { $0 } }
 
   /// Every commit fails like this from now on; nil ends it.
   func set(_ error: StoreError?) { self.error.withLock { $0 = error } }
@@ -22,6 +26,7 @@ final class CommitFault: Sendable {
   }
 
   func strike() throws(StoreError) {
+    count.withLock { $0 += 1 }
     let held = gate.withLock { gate in
       defer { gate = nil }
       return gate

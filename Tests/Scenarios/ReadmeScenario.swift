@@ -67,7 +67,9 @@ struct ReadmeScenario {
     for words in ["created acme.example", "pinned globex.example", "safety number", "state: accepted"] {
       #expect(ended.output.contains(words), "\(words)")
     }
-    #expect(ended.output.contains("the report is due on Friday"))
+    for words in ["the report is due on Friday", "count the chairs", "0 9 * * 1-5"] {
+      #expect(ended.output.contains(words), "\(words)")
+    }
     #expect(ended.output.contains("again: globex.example"), "the peer is gone after a restart")
     #expect(ended.output.hasSuffix("the end\n"))
   }

@@ -40,12 +40,19 @@ extension EngramClient {
     }
   }
 
-  /// In the order in which they were added.
+  /// In the order in which they were added. One that cannot be read is there as `unreadable`; the others are
+  /// as they were.
   public func schedules() async throws -> [Schedule] {
     try await publicly {
       let now = core.nowMs()
       return try await core.read { rows in
-        try rows.schedules().map { Schedule($0, try SchedulePlan(parsing: $0.plan), nowMs: now) }
+        try rows.schedules().map { row in
+          let plan: SchedulePlan
+          do { plan = try SchedulePlan(of: row) } catch {
+            return Schedule(row, unreadable: EngramError(error))
+          }
+          return Schedule(row, plan, nowMs: now)
+        }
       }
     }
   }
@@ -77,7 +84,7 @@ extension EngramClient {
       }
       let due = rows.compactMap { row -> (row: ScheduleRow, at: UInt64, isSent: Bool)? in
         do {
-          let due = try SchedulePlan(parsing: row.plan).due(throughMs: row.throughMs, nowMs: now)
+          let due = try SchedulePlan(of: row).due(throughMs: row.throughMs, nowMs: now)
           return due.occurrenceMs.map { (row, $0, due.isSent) }
         } catch {
           // A time zone that this system does not know any more, for instance: the others go on.
@@ -149,12 +156,26 @@ extension EngramClient {
   }
 }
 
+extension SchedulePlan {
+  fileprivate init(of row: ScheduleRow) throws {
+    guard let plan = row.plan else { throw ClientStoreError.damaged }
+    try self.init(parsing: plan)
+  }
+}
+
 extension Schedule {
-  init(_ row: ScheduleRow, _ plan: SchedulePlan, nowMs: UInt64) {
+  fileprivate init(_ row: ScheduleRow, unreadable: EngramError) {
+    self.init(
+      id: row.id.description, cron: "", timeZone: "", missed: .skip, to: [], createdMs: row.createdMs,
+      nextMs: nil, sentMs: row.sentMs, error: row.code == .none ? nil : EngramError(refusal: row.code),
+      unreadable: unreadable)
+  }
+
+  fileprivate init(_ row: ScheduleRow, _ plan: SchedulePlan, nowMs: UInt64) {
     self.init(
       id: row.id.description, cron: plan.recurrence.cron.description, timeZone: plan.timeZone,
       missed: plan.missed, to: plan.to, createdMs: row.createdMs,
       nextMs: plan.recurrence.next(after: nowMs), sentMs: row.sentMs,
-      error: row.code == .none ? nil : EngramError(refusal: row.code))
+      error: row.code == .none ? nil : EngramError(refusal: row.code), unreadable: nil)
   }
 }

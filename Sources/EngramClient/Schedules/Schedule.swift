@@ -27,6 +27,9 @@ public struct Schedule: Sendable {
   public let sentMs: UInt64?
   /// Why the last one was refused.
   public let error: EngramError?
+  /// Why this system cannot read when and to whom it is sent, as with a time zone that it does not know any
+  /// more. Then `cron`, `timeZone` and `to` are empty, and nothing is sent; it can still be removed.
+  public let unreadable: EngramError?
 }
 
 /// What happened to one occurrence.

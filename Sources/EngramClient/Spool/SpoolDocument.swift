@@ -41,10 +41,13 @@ struct SpoolDocument: Equatable, Sendable {
   /// - Throws: `SpoolProblem` naming the first key that is wrong.
   init(parsing bytes: [UInt8], name: SpoolName) throws(SpoolProblem) {
     guard String(validating: bytes, as: UTF8.self) != nil else { throw .notUTF8 }
+    // The decoder would take it for UTF-16, and we look at bytes.
+    guard !bytes.contains(0) else { throw .notJSON }
     let form: SpoolForm
     do { form = try JSONDecoder().decode(SpoolForm.self, from: Data(bytes)) } catch {
       throw SpoolProblem(decoding: error)
     }
+    if let key = repeatedKey(bytes) { throw .repeatedKey(key) }
     if let id = form.id, SpoolName.messageID(id) != name.id { throw .contradiction("id") }
     if let priority = form.priority?.priority, priority != name.priority { throw .contradiction("priority") }
     guard !form.to.addresses.isEmpty else { throw .badValue("to") }
@@ -194,17 +197,10 @@ struct SpoolForm: Codable {
 }
 
 extension SpoolForm {
-  private struct AnyKey: CodingKey {
-    var stringValue: String
-    var intValue: Int? { nil }
-    init(stringValue: String) { self.stringValue = stringValue }
-    init?(intValue: Int) { nil }
-  }
-
   init(from decoder: any Decoder) throws {
-    let known = Set(CodingKeys.allCases.map(\.rawValue))
-    let keys = try decoder.container(keyedBy: AnyKey.self).allKeys.map(\.stringValue)
-    if let stranger = keys.filter({ !known.contains($0) }).min() { throw SpoolProblem.unknownKey(stranger) }
+    if let stranger = try decoder.unknownKey(beyond: CodingKeys.self) {
+      throw SpoolProblem.unknownKey(stranger)
+    }
     let form = try decoder.container(keyedBy: CodingKeys.self)
     id = try form.decodeIfPresent(String.self, forKey: .id)
     direction = try form.decodeIfPresent(SpoolDocument.Direction.self, forKey: .direction)

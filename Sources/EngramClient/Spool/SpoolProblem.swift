@@ -14,6 +14,8 @@ public enum SpoolProblem: Error, Sendable, Equatable {
   case notJSON
   /// A key that this version does not know. Taking the file would drop what it says.
   case unknownKey(String)
+  /// A key that stands twice in one object: one of its values would be dropped.
+  case repeatedKey(String)
   /// A key that must be there, or whose value is not what it must be.
   case badValue(String)
   /// File name and document name different messages or priorities.
@@ -31,6 +33,7 @@ public enum SpoolProblem: Error, Sendable, Equatable {
     case .notUTF8: "spool-not-utf8"
     case .notJSON: "spool-not-json"
     case .unknownKey: "spool-unknown-key"
+    case .repeatedKey: "spool-repeated-key"
     case .badValue: "spool-bad-value"
     case .contradiction: "spool-contradiction"
     case .refused(let error): error.name
@@ -46,9 +49,10 @@ public enum SpoolProblem: Error, Sendable, Equatable {
     case .unreadable(let code): "it cannot be read (errno \(code))"
     case .notUTF8: "it is not UTF-8"
     case .notJSON: "it is not a JSON object"
-    case .unknownKey(let key): "the key '\(shown(key))' is not known"
-    case .badValue(let key): "'\(shown(key))' is missing or not what it must be"
-    case .contradiction(let key): "'\(shown(key))' says something else than the file name"
+    case .unknownKey(let key): "the key '\(shownKey(key))' is not known"
+    case .repeatedKey(let key): "the key '\(shownKey(key))' is there twice"
+    case .badValue(let key): "'\(shownKey(key))' is missing or not what it must be"
+    case .contradiction(let key): "'\(shownKey(key))' says something else than the file name"
     case .refused(let error): error.message
     }
   }
@@ -62,9 +66,4 @@ enum SpoolLimits {
   static let batchMax = 100
   /// Bytes of bodies in one batch, so that memory stays bounded.
   static let batchBytesMax = 32 << 20
-}
-
-/// What a file said, safe for a terminal.
-private func shown(_ key: String) -> String {
-  String(key.unicodeScalars.prefix(40).map { $0.value >= 0x20 && $0.value != 0x7F ? Character($0) : "?" })
 }

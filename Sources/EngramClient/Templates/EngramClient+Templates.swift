@@ -55,9 +55,7 @@ extension EngramClient {
 extension SharedTemplate {
   fileprivate init(_ form: TemplateForm) throws {
     var template: MessageTemplate
-    do {
-      template = try JSONDecoder().decode(MessageTemplate.self, from: Data(form.document.utf8))
-    } catch {
+    do { template = try MessageTemplate(json: Array(form.document.utf8)) } catch {
       throw EngramError(
         .badInput, .templateInvalid, saying: "the stored template is not one that this version reads",
         hint: nil)

@@ -1,3 +1,6 @@
+internal import EngramCore
+internal import FoundationEssentials
+
 /// A message with holes: named, versioned, with typed parameters. Rendered on the client, before sealing, so
 /// no node ever sees what the holes were filled with. The text is Mustache (https://mustache.github.io,
 /// specification 1.4) without partials, inheritance, lambdas and changes of delimiters.
@@ -23,7 +26,13 @@ public struct MessageTemplate: Codable, Sendable, Equatable {
       (self.default, self.description) = (value, description)
     }
 
+    enum CodingKeys: String, CodingKey, CaseIterable {
+      case name, type, required, `default`, description
+    }
+
+    /// - Throws: `EngramError` named `template-invalid` for a key that no parameter has.
     public init(from decoder: any Decoder) throws {
+      try refuseUnknownKeys(decoder, beyond: CodingKeys.self, in: "parameter")
       let form = try decoder.container(keyedBy: CodingKeys.self)
       name = try form.decode(String.self, forKey: .name)
       type = try form.decodeIfPresent(Kind.self, forKey: .type) ?? .string
@@ -48,7 +57,7 @@ public struct MessageTemplate: Codable, Sendable, Equatable {
   /// `LOW` to `CRITICAL`; nil leaves it to the sender.
   public var priority: String?
 
-  enum CodingKeys: String, CodingKey {
+  enum CodingKeys: String, CodingKey, CaseIterable {
     case name, version, description, parameters, body, type, priority
     case contentType = "content_type"
   }
@@ -61,7 +70,10 @@ public struct MessageTemplate: Codable, Sendable, Equatable {
     (self.body, self.contentType, self.type, self.priority) = (body, contentType, type, priority)
   }
 
+  /// - Throws: `EngramError` named `template-invalid` for a key that no template has: what it says would be
+  ///   dropped.
   public init(from decoder: any Decoder) throws {
+    try refuseUnknownKeys(decoder, beyond: CodingKeys.self, in: "template")
     let form = try decoder.container(keyedBy: CodingKeys.self)
     name = try form.decode(String.self, forKey: .name)
     version = try form.decodeIfPresent(Int.self, forKey: .version) ?? 0
@@ -73,6 +85,38 @@ public struct MessageTemplate: Codable, Sendable, Equatable {
     type = try form.decodeIfPresent(String.self, forKey: .type)
     priority = try form.decodeIfPresent(String.self, forKey: .priority)
   }
+}
+
+extension MessageTemplate {
+  /// Reads a document as people write it.
+  /// - Throws: `EngramError` named `template-invalid`: not JSON, a key that is missing, not known, of another
+  ///   type, or there twice.
+  public init(json: [UInt8]) throws {
+    // The decoder would take a text with zeros for UTF-16, and keys are looked for in bytes.
+    guard !json.contains(0), String(validating: json, as: UTF8.self) != nil else { throw Self.notOne }
+    do { self = try JSONDecoder().decode(MessageTemplate.self, from: Data(json)) } catch {
+      throw error as? EngramError ?? Self.notOne
+    }
+    if let key = repeatedKey(json) {
+      throw EngramError(
+        .badInput, .templateInvalid, saying: "the document has the key '\(shownKey(key))' twice", hint: nil)
+    }
+  }
+
+  private static var notOne: EngramError {
+    EngramError(
+      .badInput, .templateInvalid, saying: "this is not a template",
+      hint: "a JSON object with at least \"name\" and \"body\"; docs/templates.md lists its keys")
+  }
+}
+
+private func refuseUnknownKeys<Key: CodingKey & CaseIterable>(
+  _ decoder: any Decoder, beyond known: Key.Type, in what: String
+) throws {
+  guard let key = try decoder.unknownKey(beyond: known) else { return }
+  throw EngramError(
+    .badInput, .templateInvalid, saying: "there is an unknown key in the \(what): '\(shownKey(key))'",
+    hint: "it has: \(known.allCases.map(\.stringValue).joined(separator: ", "))")
 }
 
 /// What fills a hole.
