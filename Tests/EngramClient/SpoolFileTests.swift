@@ -169,7 +169,7 @@ struct SpoolFileTests {
   @Test("zeros that would make a decoder read something else than we do are refused")
   func otherEncodings() throws {
     let json = #"{"to": "b@a.example", "body": "x"}"#
-    let wide = json.utf8.flatMap { [$0, 0] }
+    let wide: [UInt8] = json.utf8.flatMap { (byte: UInt8) -> [UInt8] in [byte, 0] }
     #expect(problem { _ = try SpoolDocument(parsing: wide, name: try name) } == "spool-not-json")
     _ = try SpoolDocument(parsing: Array(json.utf8), name: try name)
   }
