@@ -82,8 +82,8 @@ final class Reader: Sendable {
     state.link?.post(binary: ByteBuffer(bytes: frame.encoded()))
   }
 
-  /// Every check of a recipient, except those against its own database. Answers with what the receipt says and
-  /// the time in the body.
+  /// Every check of a recipient, except those against its own database. Answers with what the receipt says
+  /// and the time in the body.
   private func open(_ bytes: [UInt8], _ state: inout State) throws -> (word: ReceiptBody, sentNs: UInt64) {
     guard let sender = state.sender, sender.body.identity == stage.sender.identity.publicKey else {
       throw BenchError("no certificate of the pinned sender came before its envelope")

@@ -15,8 +15,8 @@ package func signReceipts(_ bodies: [ReceiptBody], with key: SigningKey) -> [[UI
   }
 }
 
-/// Signs a device's receipts with few signatures: one for each sender's, and one for each 256 of those. A path
-/// shows its reader how many were signed with it, and that is no sender's business but their own.
+/// Signs a device's receipts with few signatures: one for each sender's, and one for each 256 of those. A
+/// path shows its reader how many were signed with it, and that is no sender's business but their own.
 ///
 /// Returns them in the order of the bodies.
 package func signDeviceReceipts(_ bodies: [ReceiptBody], with key: SigningKey) -> [[UInt8]] {

@@ -24,7 +24,7 @@ struct WorkCounters: Sendable {
 }
 
 /// Senders and consumers of one run, and what happened to each message by its number: sends frames that were
-/// made beforehand, settles each leased message with a receipt that was signed beforehand, and judges what
+/// made beforehand, settles the leased messages of one frame with receipts signed together, and judges what
 /// the node does: nothing twice, nothing out of order, nothing malformed. Lives on one event loop, which is
 /// its only synchronisation.
 final class WorkTraffic {
