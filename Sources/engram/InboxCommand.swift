@@ -12,9 +12,9 @@ struct InboxCommand: AsyncParsableCommand {
       messages or 16 MiB, then the next. With --follow messages are shown as they come.
 
       Without --ack messages are shown and stay: the next `inbox` shows them again, and their senders learn \
-      that they were delivered. With --ack each one is acknowledged after it was written out: its sender gets \
-      a signed receipt, and it is never shown again. One that expired in between is named in a warning, as \
-      JSON with `warning`, `code` and `message`; its receipt is sent all the same. One command at a time \
+      that they were delivered. With --ack each one is acknowledged after it was written out: its sender \
+      gets a signed receipt, and it is never shown again. One that expired in between is named in a warning \
+      (with --json: `warning`, `code`, `message`); its receipt is sent all the same. One command at a time \
       receives for a home.
 
       Bodies that are not text are not printed; take them with --out, which writes each into a file named \

@@ -128,9 +128,8 @@ extension Node {
     _ receipt: VerifiedReceipt, in mailbox: Int64, _ notices: inout NoticeBatch, _ group: CommitGroup
   ) throws -> ItemOutcome? {
     let body = receipt.body
-    guard let info = try group.transaction.info(dedupeDigest(of: body)), info.envelopeID == body.envelope else {
-      return ItemOutcome(.duplicate)
-    }
+    guard let info = try group.transaction.info(dedupeDigest(of: body)), info.envelopeID == body.envelope
+    else { return ItemOutcome(.duplicate) }
     try hearLate(receipt, in: mailbox, expiresMs: info.expiresMs, isOpen: false, &notices, group)
     if info.expiresMs <= group.nowMs { return ItemOutcome(.refused, code: .expired) }
     guard info.open > 0 else { return ItemOutcome(.duplicate) }
