@@ -35,8 +35,8 @@ struct SweepTests {
       fixture.clock.advance(ms: 60_000)
     }
 
-    /// The first round is held in its commit while the others come by: nothing is on disk yet, so all of it is
-    /// still due.
+    /// The first round is held in its commit while the others come by: nothing is on disk yet, so all of it
+    /// is still due.
     func sweepFiveTimes() {
       let gate = fault.hold()
       node.sweep(slow: false)
