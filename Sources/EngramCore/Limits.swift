@@ -64,8 +64,8 @@ package enum Limits {
   /// 2^20 receipts under one signature is more than any group commit holds.
   package static let receiptPathDepthMax = 20
   package static let receiptBytesMax = 4 << 10
-  /// Receipts that a device signs together, a path of 8: at most 256 bytes more in each, and already less
-  /// than half a microsecond of a signature's cost.
+  /// Receipts that a device signs together: a path of 8, at most 256 bytes more in each, and each one's share
+  /// of a verification is then a quarter of a microsecond.
   package static let deviceReceiptsPerSignatureMax = 256
 
   /// Small enough that a frame never delays another one by more than a few milliseconds.
