@@ -77,9 +77,10 @@ actor Mailbox {
       sum.items += page.items
       sum.bytes += page.bytes
       sum.stored += page.stored
-      guard page.items >= ClientLimits.itemsPerFetch, sum.stored < count,
-        sum.bytes < ClientLimits.gatheredBytes
-      else { return sum.items }
+      // A page may end early, at a large message: only an empty one is the last.
+      guard page.items > 0, sum.stored < count, sum.bytes < ClientLimits.gatheredBytes else {
+        return sum.items
+      }
     }
   }
 
