@@ -72,12 +72,13 @@ actor Mailbox {
     var sum = Page()
     while true {
       let waits = isEmpty && sum.items == 0
+      let before = seenThrough
       let page = try await fetchPage(
         max: ClientLimits.itemsPerFetch, waitSeconds: waits ? waitSeconds : 0)
       sum.items += page.items
       sum.bytes += page.bytes
       sum.stored += page.stored
-      guard page.items >= ClientLimits.itemsPerFetch, sum.stored < count,
+      guard page.items >= ClientLimits.itemsPerFetch, seenThrough > before, sum.stored < count,
         sum.bytes < ClientLimits.gatheredBytes
       else { return sum.items }
     }
