@@ -18,9 +18,10 @@ extension EngramClient {
   public func status(of message: String, fetching: Bool = false) async throws -> MessageStatus {
     try await publicly {
       let before = try await core.read { try $0.status(of: message) }
-      // A dead letter is no end for certain: an operator may give it another round.
-      let mayChange = before.state.isOpen || before.state == .deadLettered
-      guard fetching, mayChange, before.envelopeID != nil else { return before }
+      // What a node says is no end for certain: a device may have been done with it all the same, and a dead
+      // letter may get another round.
+      let isFinal = before.state == .processed || before.state == .failed
+      guard fetching, !isFinal, before.envelopeID != nil else { return before }
       try await fetchReceipts()
       return try await core.read { try $0.status(of: message) }
     }

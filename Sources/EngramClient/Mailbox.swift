@@ -72,15 +72,15 @@ actor Mailbox {
     var sum = Page()
     while true {
       let waits = isEmpty && sum.items == 0
+      let before = seenThrough
       let page = try await fetchPage(
         max: ClientLimits.itemsPerFetch, waitSeconds: waits ? waitSeconds : 0)
       sum.items += page.items
       sum.bytes += page.bytes
       sum.stored += page.stored
-      // A page may end early, at a large message: only an empty one is the last.
-      guard page.items > 0, sum.stored < count, sum.bytes < ClientLimits.gatheredBytes else {
-        return sum.items
-      }
+      // A page may end early, at a large message. One that brings nothing new is the last.
+      guard page.items > 0, seenThrough > before, sum.stored < count, sum.bytes < ClientLimits.gatheredBytes
+      else { return sum.items }
     }
   }
 

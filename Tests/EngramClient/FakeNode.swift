@@ -295,15 +295,13 @@ final class FakeNode: Sendable {
       }
     }
     guard found.contains(where: { $0.kind != .certificate }) else { return NodeReply(status: 204, body: []) }
-    let max = query.first { $0[0].hasSuffix("max") }.flatMap { Int($0[1]) } ?? .max
-    // Certificates do not count.
-    var room = max
-    let page = found.filter { item in
-      guard item.kind != .certificate else { return true }
-      room -= 1
-      return room >= 0
+    // Certificates are free.
+    var left = query.first { $0[0] == "max" }.flatMap { Int($0[1]) } ?? .max
+    let page = found.prefix { item in
+      defer { left -= item.kind == .certificate ? 0 : 1 }
+      return left > 0
     }
-    return NodeReply(status: 200, body: MailboxItem.encode(page))
+    return NodeReply(status: 200, body: MailboxItem.encode(Array(page)))
   }
 
   func acknowledge(_ ack: MailboxAck, _ kid: Kid, underLease: Bool = false) -> ItemOutcome {

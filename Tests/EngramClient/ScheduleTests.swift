@@ -132,7 +132,7 @@ struct ScheduleTests {
     #expect(try await round().isEmpty)
     world.acme.set { $0.isReachable = true }
     try await alice.resendOutbox()
-    #expect(try await received() == ["kept", "first"], "its priority is HIGH")
+    #expect(try await received() == ["kept", "first"], "by priority")
   }
 
   @Test("an occurrence that is refused is said to be, and the next one is tried")
@@ -159,30 +159,6 @@ struct ScheduleTests {
       let error = await #expect(throws: EngramError.self) { try await alice.removeSchedule(id) }
       #expect(error?.name == "no-such-schedule")
     }
-  }
-
-  @Test("one that cannot be read is shown as such and can be removed; the others are shown and sent")
-  func unreadable() async throws {
-    try await add("first")
-    let id = try #require(MessageID([UInt8](repeating: 7, count: 16)))
-    let now = world.clock.nowMs
-    // As left by a system that knew this time zone.
-    let plan = fields { w in
-      for text in ["0 * * * *", "Mars/Olympus", "skip"] { w.field(text) }
-      w.list { $0.field("bob@globex.example") }
-    }
-    try await alice.core.commit { try $0.insertSchedule(id, plan: plan, content: [], nowMs: now) }
-    try await add("last")
-    let listed = try await alice.schedules()
-    #expect(listed.map { $0.unreadable?.name } == [nil, "bad-timezone", nil])
-    #expect(listed[1].id == id.description && listed[1].to.isEmpty && listed[1].nextMs == nil)
-    world.clock.advance(ms: hourMs)
-    #expect(try await round() == ["trouble bad-timezone", "sent", "sent"])
-    #expect(try await received() == ["first", "last"])
-    try await alice.removeSchedule(id.description)
-    #expect(try await alice.schedules().allSatisfy { $0.unreadable == nil })
-    world.clock.advance(ms: hourMs)
-    #expect(try await round() == ["sent", "sent"], "the control")
   }
 
   @Test("what cannot be sent or repeated is refused before anything is kept")

@@ -70,7 +70,6 @@ struct SendAndReceiveTests {
     #expect(try await again.receive(max: 2, among: 1_000).map(text) == ["new", "old 0"])
     var stream = again.follow().makeAsyncIterator()
     #expect(try await stream.next().map(text) == "old 1", "control: nothing is handed out twice")
-    await again.close()
   }
 
   @Test("what is here can be read while the node is away; then the caller learns that it is")
